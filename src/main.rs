@@ -10,7 +10,6 @@ use std::process::ExitCode;
 use clap::Parser;
 use tidegate::app::run::run;
 use tidegate::app::{self, RunError};
-use tidegate::config::settings::Settings;
 use tidegate::config::toml::diagnostic::Diagnostics;
 use tidegate::config::toml::late_diagnostic::LateDiagnostic;
 use tidegate::ctl;
@@ -55,7 +54,7 @@ fn shorten_memory_decay() -> Result<(), tikv_jemalloc_ctl::Error> {
 }
 
 fn serve(config: PathBuf) -> ExitCode {
-    let settings = match Settings::load(&config) {
+    let settings = match app::load(&config) {
         Ok(settings) => settings,
         Err(diagnostics) => return invalid_config(&diagnostics.to_string()),
     };
@@ -95,7 +94,7 @@ fn serve(config: PathBuf) -> ExitCode {
 
 fn check(args: CheckArgs) -> ExitCode {
     let CheckArgs { config, diff, socket, json } = args;
-    let settings = match Settings::load(&config) {
+    let settings = match app::load(&config) {
         Ok(settings) => settings,
         Err(diagnostics) if json => return ctl::print_rejection(diagnostics.lines().collect()),
         Err(diagnostics) => return invalid_config(&diagnostics.to_string()),

@@ -7,7 +7,10 @@ pub mod run;
 pub(crate) mod start;
 pub(crate) mod stop;
 
+use std::path::Path;
+
 use crate::config::settings::Settings;
+use crate::config::toml::diagnostic::Diagnostics;
 use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::proxy::snapshot::Snapshot;
 use crate::sys::clock::wall;
@@ -23,6 +26,16 @@ pub enum RunError {
     System(String),
     /// A task that the process depends on has ended.
     Task(String),
+}
+
+/// Reads a configuration file.
+///
+/// # Errors
+/// All errors of the file, and those of the certificates and limits that it names.
+pub fn load(path: &Path) -> Result<Settings, Diagnostics> {
+    Settings::load_with(path, |settings| {
+        Snapshot::errors_outside(settings, descriptors::raise_limit())
+    })
 }
 
 /// Validates a configuration as [`run`](run::run) would, without binding anything. Returns

@@ -21,12 +21,12 @@ impl Capacity {
     /// one for its backend); the listeners, idle backend connections and a reserve need the rest.
     ///
     /// # Errors
-    /// A configured limit needs more file descriptors than there are.
+    /// Each configured limit that needs more file descriptors than there are.
     pub fn new(
         limits: &ConcurrencySettings,
         listeners: usize,
         descriptors: usize,
-    ) -> Result<Self, LateDiagnostic> {
+    ) -> Result<Self, Vec<LateDiagnostic>> {
         let idle_backend_connections = (descriptors / IDLE_SHARE).min(IDLE_MAX);
         let reserve = RESERVED_DESCRIPTORS + listeners + idle_backend_connections;
         let max = descriptors.saturating_sub(reserve) / 2;
@@ -38,18 +38,17 @@ impl Capacity {
                 count.saturating_mul(2).saturating_add(reserve)
             ),
         };
-        if max == 0 {
-            return Err(error("concurrency.connections", limits.connections.unwrap_or(1)));
+        // At least one connection must be possible.
+        let connections = limits.connections.unwrap_or(max.max(1));
+        let tunnels = limits.tunnels.unwrap_or(connections.min(max));
+        let all = [("concurrency.connections", connections), ("concurrency.tunnels", tunnels)];
+        let over = all.into_iter().filter(|(_, count)| *count > max);
+        let errors: Vec<_> = over.map(|(key, count)| error(key, count)).collect();
+        if errors.is_empty() {
+            Ok(Self { connections, tunnels, idle_backend_connections })
+        } else {
+            Err(errors)
         }
-        let connections = limits.connections.unwrap_or(max);
-        if connections > max {
-            return Err(error("concurrency.connections", connections));
-        }
-        let tunnels = limits.tunnels.unwrap_or(connections);
-        if tunnels > connections {
-            return Err(error("concurrency.tunnels", tunnels));
-        }
-        Ok(Self { connections, tunnels, idle_backend_connections })
     }
 
     /// A warning if the maximum number of tunnels, all idle, needs more than `memory_limit` bytes.
@@ -104,12 +103,17 @@ mod tests {
     #[test]
     fn limit_beyond_descriptors_is_an_error() {
         assert_eq!(Capacity::new(&limits(None), 1, 1136).unwrap().connections, 500);
-        let error = Capacity::new(&limits(Some(501)), 1, 1136).unwrap_err();
-        assert_eq!(error.key, "concurrency.connections");
-        let text = &error.problem;
+        let errors = Capacity::new(&limits(Some(501)), 1, 1136).unwrap_err();
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert_eq!(errors[0].key, "concurrency.connections");
+        let text = &errors[0].problem;
         assert!(text.contains("need 1138") && text.contains("at most 500"), "{text}");
         let many = ConcurrencySettings { tunnels: Some(1000), ..limits(None) };
-        assert_eq!(Capacity::new(&many, 1, 1136).unwrap_err().key, "concurrency.tunnels");
+        assert_eq!(Capacity::new(&many, 1, 1136).unwrap_err()[0].key, "concurrency.tunnels");
+        let both = ConcurrencySettings { connections: Some(2000), ..many };
+        let errors = Capacity::new(&both, 1, 1136).unwrap_err();
+        let keys: Vec<&str> = errors.iter().map(|error| error.key.as_str()).collect();
+        assert_eq!(keys, ["concurrency.connections", "concurrency.tunnels"]);
         assert!(Capacity::new(&limits(None), 1, 65).is_err());
     }
 

@@ -22,6 +22,7 @@ use crate::telemetry::metrics::backend_state::BackendState;
 use crate::telemetry::metrics::handles::ListenerCounts;
 use crate::telemetry::metrics::process_snapshot::BackendSnapshot;
 use crate::tls::certs::CertTable;
+use crate::tls::certs::coverage::Uncovered;
 use crate::tls::terminate::TlsTerminator;
 use crate::upstream::http1::idle_connections::IdlePlaces;
 use crate::upstream::pool::Backend;
@@ -125,7 +126,12 @@ impl Snapshot {
         &self,
         ticketer: &Arc<dyn ProducesTickets>,
     ) -> Result<Self, Vec<LateDiagnostic>> {
-        let (tls, warnings) = tls_terminator(&self.settings, ticketer)?;
+        let certs = CertTable::load(&self.settings.certificates)?;
+        let uncovered = uncovered(&self.settings, &certs);
+        // A certificate that lost a name must not keep the others from being renewed.
+        let uncovered = [uncovered.faults, uncovered.warnings].concat();
+        let warnings = [certs.warnings().to_vec(), uncovered].concat();
+        let tls = tls_terminator(&self.settings, certs, ticketer).map_err(|error| vec![error])?;
         Ok(Self { generation: self.generation + 1, tls, static_warnings: warnings, ..self.clone() })
     }
 
@@ -156,17 +162,18 @@ impl Snapshot {
         ticketer: &Arc<dyn ProducesTickets>,
         descriptors: usize,
     ) -> Result<Validated, Vec<LateDiagnostic>> {
-        let mut errors = Vec::new();
-        let listeners = settings.listeners.len();
-        let capacity = Capacity::new(&settings.concurrency, listeners, descriptors)
-            .map_err(|error| errors.push(error))
-            .ok();
-        errors.extend(settings.check_access_log_target());
-        let tls = tls_terminator(settings, ticketer).map_err(|more| errors.extend(more)).ok();
-        let error_pages = ErrorPages::load(&settings.error_pages);
-        let error_pages = error_pages.map_err(|more| errors.extend(more)).ok();
+        let Outside { capacity, certs, error_pages, mut errors } = outside(settings, descriptors);
+        let mut warnings = Vec::new();
+        if let Some(certs) = &certs {
+            warnings.extend(certs.warnings().iter().cloned());
+            let uncovered = uncovered(settings, certs);
+            warnings.extend(uncovered.warnings);
+            errors.extend(uncovered.faults);
+        }
+        let tls = certs.map(|certs| tls_terminator(settings, certs, ticketer));
+        let tls = tls.and_then(|tls| tls.map_err(|error| errors.push(error)).ok());
         match (capacity, tls, error_pages, errors.is_empty()) {
-            (Some(capacity), Some((tls, mut warnings)), Some(error_pages), true) => {
+            (Some(capacity), Some(tls), Some(error_pages), true) => {
                 warnings.extend(capacity.memory_warning(memory::limit()));
                 warnings.extend(settings.redirect_warnings());
                 warnings.extend(settings.origin_warnings());
@@ -175,6 +182,12 @@ impl Snapshot {
             }
             (_, _, _, _) => Err(errors),
         }
+    }
+
+    /// The errors outside the file that do not depend on its other errors: limits of this machine, the target
+    /// of access records, and certificates.
+    pub fn errors_outside(settings: &Settings, descriptors: usize) -> Vec<LateDiagnostic> {
+        outside(settings, descriptors).errors
     }
 
     /// The settings of a listener, unless a reload has removed it.
@@ -221,19 +234,50 @@ impl Snapshot {
     }
 }
 
-/// Loads the certificates and checks which route hosts they cover. The terminator is absent if no listener
-/// uses TLS.
+/// What is outside the configuration file, as far as it can be used, and what cannot.
+struct Outside {
+    capacity: Option<Capacity>,
+    certs: Option<CertTable>,
+    error_pages: Option<ErrorPages>,
+    errors: Vec<LateDiagnostic>,
+}
+
+fn outside(settings: &Settings, descriptors: usize) -> Outside {
+    let mut errors = Vec::new();
+    let capacity = Capacity::new(&settings.concurrency, settings.listeners.len(), descriptors);
+    let capacity = capacity.map_err(|more| errors.extend(more)).ok();
+    errors.extend(settings.check_access_log_target());
+    let certs = CertTable::load(&settings.certificates);
+    let certs = certs.map_err(|more| errors.extend(more)).ok();
+    let error_pages = ErrorPages::load(&settings.error_pages);
+    let error_pages = error_pages.map_err(|more| errors.extend(more)).ok();
+    Outside { capacity, certs, error_pages, errors }
+}
+
+/// Which hosts and certificates do not fit. Nothing is a fault if a listener without TLS serves all hosts.
+fn uncovered(settings: &Settings, certs: &CertTable) -> Uncovered {
+    let [with_tls, without_tls] =
+        [true, false].map(|tls| settings.listeners.iter().any(|listener| listener.tls == tls));
+    if !with_tls {
+        return Uncovered::default();
+    }
+    let mut found = certs.uncovered(&settings.routes);
+    if without_tls {
+        found.warnings.append(&mut found.faults);
+    }
+    found
+}
+
+/// The terminator; absent if no listener uses TLS.
 fn tls_terminator(
     settings: &Settings,
+    certs: CertTable,
     ticketer: &Arc<dyn ProducesTickets>,
-) -> Result<(Option<TlsTerminator>, Vec<LateDiagnostic>), Vec<LateDiagnostic>> {
-    let certs = CertTable::load(&settings.certificates)?;
-    let mut warnings = certs.warnings().to_vec();
+) -> Result<Option<TlsTerminator>, LateDiagnostic> {
     if !settings.listeners.iter().any(|listener| listener.tls) {
-        return Ok((None, warnings));
+        return Ok(None);
     }
-    warnings.extend(certs.uncovered(&settings.routes));
-    TlsTerminator::new(certs, ticketer.clone()).map(|tls| (Some(tls), warnings)).map_err(|error| {
-        vec![LateDiagnostic { key: "listener".into(), problem: error.to_string() }]
-    })
+    TlsTerminator::new(certs, ticketer.clone())
+        .map(Some)
+        .map_err(|error| LateDiagnostic { key: "listener".into(), problem: error.to_string() })
 }

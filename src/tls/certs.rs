@@ -26,6 +26,8 @@ pub struct CertTable {
     /// Keyed by what follows `*.`.
     wildcard: HashMap<String, Arc<CertifiedKey>>,
     default: Option<Arc<CertifiedKey>>,
+    /// Every certificate, in the order of the settings.
+    keys: Vec<Arc<CertifiedKey>>,
     states: Vec<CertificateValidity>,
     /// The files of each certificate, in the order of the settings.
     files: Vec<FileState>,
@@ -36,7 +38,7 @@ impl CertTable {
     /// Reads every chain and key.
     ///
     /// # Errors
-    /// One diagnostic per certificate that cannot be used; all of them together.
+    /// Every problem because of which a certificate cannot be used.
     pub fn load(certificates: &[CertificateSettings]) -> Result<Self, Vec<LateDiagnostic>> {
         let mut table = Self::default();
         let mut errors = Vec::new();
@@ -49,10 +51,11 @@ impl CertTable {
                 table.states.extend(state(index, &pair.key));
                 table.files.push(pair.files);
                 table.warnings.extend(pair.warnings.into_iter().map(diagnostic));
-                table.insert(Arc::new(pair.key), certificate.default)
+                let inserted = table.insert(Arc::new(pair.key), certificate.default);
+                inserted.map_err(|problem| vec![problem])
             };
-            if let Err(error) = pair::read(&certificate.source).and_then(insert) {
-                errors.push(diagnostic(error));
+            if let Err(problems) = pair::read(&certificate.source).and_then(insert) {
+                errors.extend(problems.into_iter().map(diagnostic));
             }
         }
         if errors.is_empty() { Ok(table) } else { Err(errors) }
@@ -119,8 +122,9 @@ impl CertTable {
             };
         }
         if default {
-            self.default = Some(key);
+            self.default = Some(key.clone());
         }
+        self.keys.push(key);
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::support::{Proxy, TIDEGATE, TempDir, route, write_certificate};
 
 /// A complete configuration on ports chosen by the kernel, followed by `rest`.
-fn config(rest: &str) -> String {
+pub fn config(rest: &str) -> String {
     format!(
         "[[listener]]\naddress = \"127.0.0.1:0\"\n\n\
          [[certificate]]\nchain = \"chain.pem\"\nkey = \"key.pem\"\n\n\
@@ -19,7 +19,7 @@ fn config(rest: &str) -> String {
 }
 
 /// A folder with a certificate, its key and this configuration.
-fn config_folder(config: impl AsRef<[u8]>) -> TempDir {
+pub fn config_folder(config: impl AsRef<[u8]>) -> TempDir {
     let folder = TempDir::new();
     write_certificate(folder.path(), &["localhost"]);
     folder.write("proxy.toml", config);
@@ -27,7 +27,7 @@ fn config_folder(config: impl AsRef<[u8]>) -> TempDir {
 }
 
 /// Runs the program with these arguments in that folder.
-fn run(folder: &TempDir, words: &[&str]) -> Output {
+pub fn run(folder: &TempDir, words: &[&str]) -> Output {
     let output = Command::new("timeout")
         .args(["20", TIDEGATE])
         .args(words)
@@ -44,7 +44,7 @@ fn run(folder: &TempDir, words: &[&str]) -> Output {
 }
 
 /// The errors that `check` reports; `run` must report the same.
-fn check_errors(folder: &TempDir) -> String {
+pub fn check_errors(folder: &TempDir) -> String {
     let checked = run(folder, &["check", "--config", "proxy.toml"]);
     let stderr = String::from_utf8(checked.stderr).unwrap();
     assert_eq!(checked.status.code(), Some(78), "{stderr}");

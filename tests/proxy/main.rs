@@ -20,6 +20,7 @@ mod backpressure_memory;
 mod before_101;
 mod broken_responses;
 mod certificates;
+mod check_certificates;
 mod check_command;
 mod client_addresses;
 mod client_frames;

@@ -113,7 +113,8 @@ fn certificates(
             default: value_or(&table.default, false),
         })
     };
-    tables.iter().filter_map(certificate).collect()
+    // With a part of them, errors would be reported at the wrong index.
+    tables.iter().map(certificate).collect::<Option<_>>().unwrap_or_default()
 }
 
 const WORKERS_MAX: u32 = 1024;

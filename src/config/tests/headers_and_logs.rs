@@ -236,12 +236,12 @@ fn variables_in_header_values_are_rejected() {
     let address = " (the client address is sent in X-Forwarded-For)";
     for (value, variable, help) in [
         ("$remote_addr", "$remote_addr", address),
-        ("https://${host}/a", "${host}", ""),
+        ("https://${host}/a", "${host}", " (write a fixed text)"),
         ("a;%{REMOTE_ADDR}s b", "%{REMOTE_ADDR}s", address),
     ] {
         let errors = errors_below(&format!("[route.request_headers]\nset = [\"X-A: {value}\"]"));
-        let problem = format!("variables such as \"{variable}\" are not supported");
-        let problem = format!("{problem}; only a fixed text can be set{help}");
+        let problem = format!("variables such as \"{variable}\" are not filled in");
+        let problem = format!("{problem}; this file is read as it is{help}");
         assert_eq!(errors, [format!("route[0].request_headers.set[0]: {problem}")]);
     }
     for value in ["costs $5", "100% {a}", "$2y$10$Nq", "a$b", "%20"] {

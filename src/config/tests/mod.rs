@@ -68,6 +68,7 @@ mod reading;
 mod route_overrides;
 mod rules;
 mod suggestions;
+mod synonyms;
 mod underscores;
 
 /// The differences without the affected tunnels.

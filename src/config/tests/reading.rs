@@ -192,7 +192,7 @@ fn rejects_wrong_types_negative_and_overlarge_numbers() {
             "timeouts.response_header: expected a duration, found a list (write one such as \"30s\")",
             "concurrency.connections: 5000000000 is too large (the maximum is 4294967295)",
             "concurrency.tunnels: 99999999999999999999999999 is too large \
-             (write a number without quotes, or \"auto\")",
+             (the maximum is 4294967295)",
             "rates.handshakes_burst: expected a whole number, found \"100\" \
              (write 100, without quotes)",
             "log.redact: expected a list, found \"x\" (write [\"x\"])",

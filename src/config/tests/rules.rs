@@ -119,7 +119,8 @@ fn backend_must_be_host_and_port() {
              \"unix:/run/app\", \"app:0\""
         ),
         [
-            "route[0].backends[0]: a backend is only a host and a port (write \"app:9001\")",
+            "route[0].backends[0]: a backend is only a host and a port (write \"app:9001\", and path = \
+             \"/ws\" in the route if it serves only this path the path of a request is passed on unchanged)",
             "route[0].backends[1]: a backend is only a host and a port (write \"app:9001\")",
             "route[0].backends[2]: TLS to backends is not supported \
              (write the host and port of a plain HTTP backend, as in \"127.0.0.1:9001\")",

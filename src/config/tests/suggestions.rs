@@ -77,26 +77,6 @@ fn similar_key_in_same_table_comes_first() {
     );
 }
 
-// Requirements: CF04.
-#[test]
-fn keys_of_other_proxies_are_translated() {
-    for (table, key, meant) in [
-        ("access", "path", "to"),
-        ("access", "file", "to"),
-        ("heartbeat", "client_interval", "interval"),
-        ("route.heartbeat", "client_interval", "interval"),
-        ("heartbeat", "client_timeout", "timeout"),
-        ("timeouts", "read", "idle"),
-        ("timeouts", "proxy_read", "idle"),
-    ] {
-        let location = table.replace("route", "route[0]");
-        assert_eq!(
-            errors_below(&format!("[{table}]\n{key} = \"5s\"")),
-            [format!("{location}.{key}: unknown key (did you mean \"{meant}\"?)")]
-        );
-    }
-}
-
 // Requirements: CF05.
 #[test]
 fn former_keys_suggest_the_new_name() {
@@ -248,8 +228,8 @@ fn mistakes_in_addresses_are_explained() {
 #[test]
 fn rejects_variables_in_literal_values() {
     let none = |key: &str, variable: &str| {
-        let problem = format!("variables such as \"{variable}\" are not supported");
-        [format!("{key}: {problem} (write the value itself)")]
+        let problem = format!("variables such as \"{variable}\" are not filled in");
+        [format!("{key}: {problem}; this file is read as it is (write the value itself)")]
     };
     assert_eq!(
         errors_replacing("fullchain.pem", "${CERTS}/a.pem"),
@@ -273,17 +253,23 @@ fn rejects_variables_in_literal_values() {
         errors_replacing("0.0.0.0:443", listener),
         none("listener[0].health_path", "${SITE}")
     );
-    // For other keys, the value is invalid anyway.
-    for (old, new) in [
-        ("0.0.0.0:443", "${SITE}:443"),
-        ("chat.example.com", "${SITE}"),
-        ("same-origin", "https://${SITE}"),
-        ("127.0.0.1:9001", "${SITE}:9001"),
+    // Elsewhere the value is invalid anyway, and the variable is the cause.
+    for (old, new, key) in [
+        ("0.0.0.0:443", "${SITE}:443", "listener[0].address"),
+        ("chat.example.com", "${SITE}", "route[0].host"),
+        ("same-origin", "https://${SITE}", "route[0].origins[0]"),
+        ("127.0.0.1:9001", "${SITE}:9001", "route[0].backends[0]"),
+        ("127.0.0.1:9001", "http://${SITE}/ws", "route[0].backends[0]"),
+        ("\"127.0.0.1:9001\"", "{ address = \"${SITE}\" }", "route[0].backends[0].address"),
     ] {
-        assert_eq!(errors_replacing(old, new).len(), 1, "{new}");
+        assert_eq!(errors_replacing(old, new), none(key, "${SITE}"), "{new}");
     }
-    for lines in ["tunnels = \"${N}\"", "[limits]\nidle = \"${T}\"", "[log]\nredact = [\"${T}\"]"] {
-        assert_eq!(errors_below(lines).len(), 1, "{lines}");
+    for (lines, key) in [
+        ("tunnels = \"${T}\"", "route[0].tunnels"),
+        ("[limits]\nidle = \"${T}\"", "limits.idle"),
+        ("[log]\nredact = [\"${T}\"]", "log.redact[0]"),
+    ] {
+        assert_eq!(errors_below(lines), none(key, "${T}"), "{lines}");
     }
     // A dollar sign that does not start a variable is allowed.
     parse(&format!("{PLAIN}path = \"/odata/$metadata\"\nname = \"5$ a month\"\n"));

@@ -41,6 +41,11 @@ impl Problem {
         if self.zero { other() } else { self }
     }
 
+    /// Whether the message begins like this.
+    pub(crate) fn starts_with(&self, beginning: &str) -> bool {
+        self.message.starts_with(beginning)
+    }
+
     /// Adds help if there is none yet.
     pub(crate) fn help_if_none(self, help: &str) -> Self {
         if self.help.is_none() { self.help(help) } else { self }

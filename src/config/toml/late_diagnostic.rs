@@ -4,6 +4,7 @@
 use std::ops::Range;
 use std::path::Path;
 
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, Diagnostics, Location, Problem};
@@ -36,17 +37,23 @@ impl Diagnostics {
         rest: &[LateDiagnostic],
     ) -> Self {
         let root = source::parse(text).ok().map(|(root, _)| root);
-        let diagnostic = |later: &LateDiagnostic| {
-            let problem = Problem::new(later.problem.clone());
-            match root.as_ref().and_then(|root| find(root.get_ref(), &later.key)) {
-                Some(span) => Diagnostic::at(Location { key: later.key.clone(), span }, problem),
-                // The key has its default value, or the file has changed.
-                None => {
-                    Diagnostic::for_file(Problem::new(format!("{}: {}", later.key, later.problem)))
-                }
+        let root = root.as_ref().map(Spanned::get_ref);
+        let rest = rest.iter().map(|later| later.locate(root)).collect();
+        Self::new(name, text, first.locate(root), rest)
+    }
+}
+
+impl LateDiagnostic {
+    /// The error with its location in a document.
+    pub(crate) fn locate(&self, root: Option<&DeTable<'_>>) -> Diagnostic {
+        match root.and_then(|root| find(root, &self.key)) {
+            Some(span) => {
+                let location = Location { key: self.key.clone(), span };
+                Diagnostic::at(location, Problem::new(&self.problem))
             }
-        };
-        Self::new(name, text, diagnostic(first), rest.iter().map(diagnostic).collect())
+            // The key has its default value, or the file has changed.
+            None => Diagnostic::for_file(Problem::new(format!("{}: {}", self.key, self.problem))),
+        }
     }
 }
 

@@ -11,3 +11,4 @@ pub(crate) mod sink;
 pub(crate) mod source;
 pub(crate) mod synonyms;
 pub(crate) mod value;
+pub(crate) mod variables;

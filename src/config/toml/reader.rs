@@ -9,6 +9,7 @@ use super::diagnostic::{Location, Problem};
 use super::key_path::{header, join, without_indices};
 use super::scalar::type_mismatch;
 use super::sink::DiagnosticSink;
+use super::synonyms::Synonym;
 use super::value::{Located, Parsed, TomlValue};
 
 /// Reads the keys of one table. If the table is not in the document, all its keys are missing.
@@ -117,7 +118,12 @@ impl<'f, 'd, 't> TableReader<'f, 'd, 't> {
             }
             Some((location, value)) => {
                 if !value.is_table() {
-                    let meant = format!("write {}, once", header(&without_indices(&location.key)));
+                    let meant = match Synonym::of(&format!("[[{key}]]")) {
+                        Some(synonym) if value.is_array() => synonym.help(),
+                        Some(_) | None => {
+                            format!("write {}, once", header(&without_indices(&location.key)))
+                        }
+                    };
                     self.sink.report(&location, type_mismatch("a table", value).help(meant));
                 }
                 // The first table of `[[key]]` is read, so that errors in it are reported as well.

@@ -1,5 +1,7 @@
 //! Text and numbers of a TOML document, and how a value of the wrong type is reported.
 
+use std::fmt::Display;
+
 use toml::de::{DeInteger, DeValue};
 
 use super::diagnostic::Problem;
@@ -17,8 +19,8 @@ pub(crate) fn text<'v>(value: &'v DeValue<'_>, expected: &str) -> Result<&'v str
 ///
 /// # Errors
 ///
-/// A negative number, or one above 2^64 - 1.
-pub(crate) fn number(value: &DeValue<'_>) -> Result<Option<u64>, Problem> {
+/// A negative number, or one above 2^64 - 1; `max` is the maximum to suggest then.
+pub(crate) fn number(value: &DeValue<'_>, max: impl Display) -> Result<Option<u64>, Problem> {
     let Some(integer) = value.as_integer() else {
         return Ok(None);
     };
@@ -29,7 +31,12 @@ pub(crate) fn number(value: &DeValue<'_>) -> Result<Option<u64>, Problem> {
     }
     u64::from_str_radix(digits.trim_start_matches(['-', '+']), integer.radix())
         .map(Some)
-        .map_err(|_| Problem::new(format!("{integer} is too large")))
+        .map_err(|_| too_large(integer, max))
+}
+
+/// The problem of a number above its maximum.
+pub(crate) fn too_large(number: impl Display, max: impl Display) -> Problem {
+    Problem::new(format!("{number} is too large")).help(format!("the maximum is {max}"))
 }
 
 /// Parses a number that consists of ASCII digits only; `u64::from_str` would also accept a sign.

@@ -12,8 +12,9 @@ use super::diagnostic::{Diagnostic, Location, Problem, sanitize};
 use super::key_path::{header, join};
 use super::nearest::nearest;
 use super::source::{self, SyntaxError};
-use super::synonyms::synonym;
+use super::synonyms::Synonym;
 use super::value::{Located, Parsed, TomlValue};
+use super::variables::or_variable;
 
 /// The text of a document and the errors found in it.
 pub(crate) struct DiagnosticSink<'t> {
@@ -96,7 +97,8 @@ impl<'t> DiagnosticSink<'t> {
     ) -> Parsed<T> {
         let read = match self.take_syntax_errors(&location.span, value) {
             Some(error) => self.unquoted(&location, error),
-            None => T::read(value).map_err(|problem| (location.span.clone(), problem)),
+            None => T::read(value)
+                .map_err(|problem| (location.span.clone(), or_variable(problem, value.as_str()))),
         };
         match read {
             Ok(value) => Parsed::Valid(Located { value, location }),
@@ -118,7 +120,8 @@ impl<'t> DiagnosticSink<'t> {
             return Err((error.0, problem));
         }
         let value = T::read(&DeValue::String(raw.into()));
-        let value = value.map_err(|problem| (location.span.clone(), problem))?;
+        let value =
+            value.map_err(|problem| (location.span.clone(), or_variable(problem, Some(raw))))?;
         let unquoted = Problem::new("text must be in double quotes");
         self.report(location, unquoted.help(format!("write \"{raw}\"")));
         Ok(value)
@@ -166,15 +169,20 @@ impl<'t> DiagnosticSink<'t> {
         let name = &*sanitize(key.get_ref());
         let location = Location { key: join(&table.key, name), span: key.span() };
         let elsewhere = self.tables_with(name);
-        let meant = synonym(&location.key)
-            .and_then(|meant| keys.iter().copied().find(|key| *key == meant))
-            .or_else(|| nearest(name, keys.iter().copied()));
-        let help = match meant {
-            Some(meant) => format!("did you mean \"{meant}\"?"),
-            None if elsewhere.is_empty() => wrap_list("the keys here are", keys),
-            None => format!("\"{name}\" belongs {}", elsewhere.join(" or ")),
+        let synonym = Synonym::of(&location.key);
+        let meant = match synonym {
+            Some(synonym) => synonym.key_in(keys),
+            None => nearest(name, keys.iter().copied()),
         };
-        let noun = if value.is_table() { "table" } else { "key" };
+        let help = match (meant, synonym) {
+            (Some(meant), _) => format!("did you mean \"{meant}\"?"),
+            (None, Some(synonym)) => synonym.help(),
+            (None, None) if elsewhere.is_empty() => wrap_list("the keys here are", keys),
+            (None, None) => format!("\"{name}\" belongs {}", elsewhere.join(" or ")),
+        };
+        let first = value.as_array().and_then(|list| list.first());
+        let is_table = first.map_or(value, Spanned::get_ref).is_table();
+        let noun = if is_table { "table" } else { "key" };
         self.report(&location, Problem::new(format!("unknown {noun}")).help(help));
         meant
     }

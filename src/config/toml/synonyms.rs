@@ -1,36 +1,350 @@
-//! Names that are often written instead of a key: former names, and names in other programs.
+//! Names that are often written instead of a key: former names, and names in nginx, HAProxy, Caddy and
+//! Traefik.
 
-/// The key of the same table that was formerly called, or that other programs call, by the name at
-/// the end of `key`, a path such as `route[0].heartbeat.patience`. `None` if it is not a synonym.
-pub(crate) fn synonym(key: &str) -> Option<&'static str> {
-    let is = |other: &str| {
-        key.strip_suffix(other).is_some_and(|before| before.is_empty() || before.ends_with('.'))
-    };
-    SYNONYMS.iter().find(|(other, _)| is(other)).map(|(_, meant)| *meant)
+use super::key_path::{header, without_indices};
+
+/// Names that do not exist here, and what does the same.
+pub(crate) struct Synonym {
+    /// The end of the path as written, without indices. Case, `_` and `-` do not matter.
+    names: &'static [&'static str],
+    /// The keys to write instead, or tables.
+    keys: &'static [&'static str],
+    /// What else to know; empty if the keys say it all.
+    note: &'static str,
 }
 
-/// The end of the path as written, and the key to suggest.
-const SYNONYMS: [(&str, &str); 20] = [
+impl Synonym {
+    /// The entry for a key, a path such as `route[0].heartbeat.patience`.
+    pub(crate) fn of(key: &str) -> Option<&'static Self> {
+        let key = plain(&without_indices(key).replace("[].", "."));
+        let is = |name: &&str| {
+            let before = key.strip_suffix(&*plain(name));
+            before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
+        };
+        SYNONYMS.iter().find(|entry| entry.names.iter().any(is))
+    }
+
+    /// The first of the `keys` of a table that does the same; tables are left to [`Synonym::help`].
+    pub(crate) fn key_in<'k>(&self, keys: &[&'k str]) -> Option<&'k str> {
+        let mut names = self.keys.iter().filter_map(|meant| meant.rsplit('.').next());
+        names.find_map(|name| keys.iter().copied().find(|key| *key == name))
+    }
+
+    /// What to write, with the table that it belongs in.
+    pub(crate) fn help(&self) -> String {
+        let write = |key: &&str| match key.rsplit_once('.') {
+            Some((table, key)) => format!("{key} in {}", header(table)),
+            None => header(key),
+        };
+        let keys: Vec<String> = self.keys.iter().map(write).collect();
+        match (keys.is_empty(), self.note.is_empty()) {
+            (true, _) => self.note.to_owned(),
+            (false, true) => format!("write {}", keys.join(" or ")),
+            (false, false) => format!("write {}: {}", keys.join(" or "), self.note),
+        }
+    }
+}
+
+/// A name in the form in which names are compared.
+fn plain(name: &str) -> String {
+    name.chars().filter(|c| !matches!(c, '_' | '-')).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+const fn key(names: &'static [&'static str], keys: &'static [&'static str]) -> Synonym {
+    Synonym { names, keys, note: "" }
+}
+
+const fn note(names: &'static [&'static str], note: &'static str) -> Synonym {
+    Synonym { names, keys: &[], note }
+}
+
+/// The first entry that fits counts, so longer paths come before shorter ones.
+const SYNONYMS: &[Synonym] = &[
     // Former names.
-    ("caps", "concurrency"),
-    ("heartbeat.backend_patience", "backend_timeout"),
-    ("heartbeat.patience", "timeout"),
-    ("limits.controls_from_backend", "control_frames_from_backend"),
-    ("limits.controls_from_client", "control_frames_from_client"),
-    ("limits.write_stall", "write_timeout"),
-    ("limits.write_trickle", "min_write_rate"),
-    ("lost_backends", "on_backend_loss"),
-    ("timeouts.backend_answer", "response_header"),
-    ("timeouts.dial", "connect"),
-    ("timeouts.head", "request_header"),
-    ("timeouts.http_silence", "idle"),
-    // Names that other programs use.
-    ("access.file", "to"),
-    ("access.path", "to"),
-    ("heartbeat.client_interval", "interval"),
-    ("heartbeat.client_patience", "timeout"),
-    ("heartbeat.client_timeout", "timeout"),
-    ("timeouts.proxy_read", "idle"),
-    ("underscores_in_headers", "underscore_headers"),
-    ("timeouts.read", "idle"),
+    key(&["caps"], &["concurrency"]),
+    key(&["heartbeat.backend_patience"], &["heartbeat.backend_timeout"]),
+    key(&["heartbeat.patience"], &["heartbeat.timeout"]),
+    key(&["limits.controls_from_backend"], &["limits.control_frames_from_backend"]),
+    key(&["limits.controls_from_client"], &["limits.control_frames_from_client"]),
+    key(&["limits.write_stall"], &["limits.write_timeout"]),
+    key(&["limits.write_trickle"], &["limits.min_write_rate"]),
+    key(&["lost_backends"], &["route[].on_backend_loss"]),
+    key(&["timeouts.backend_answer"], &["timeouts.response_header"]),
+    key(&["timeouts.head"], &["timeouts.request_header"]),
+    key(&["timeouts.http_silence"], &["timeouts.idle"]),
+    // Timeouts.
+    key(&["heartbeat.client_interval"], &["heartbeat.interval"]),
+    key(&["heartbeat.client_patience", "heartbeat.client_timeout"], &["heartbeat.timeout"]),
+    key(&["ping_interval", "heartbeat_interval"], &["heartbeat.interval"]),
+    key(&["ping_timeout", "pong_timeout"], &["heartbeat.timeout"]),
+    key(
+        &["dial", "dial_timeout", "connect_timeout", "proxy_connect_timeout", "timeout_connect"],
+        &["timeouts.connect"],
+    ),
+    key(&["response_header_timeout"], &["timeouts.response_header"]),
+    key(
+        &["client_header_timeout", "read_header_timeout", "timeout_http_request"],
+        &["timeouts.request_header"],
+    ),
+    key(&["tls_timeout", "ssl_handshake_timeout", "handshake_timeout"], &["timeouts.tls"]),
+    key(&["timeout_tunnel", "timeouts.tunnel"], &["limits.idle"]),
+    key(&["timeouts.proxy_read"], &["timeouts.idle"]),
+    Synonym {
+        names: &[
+            "read",
+            "client",
+            "read_timeout",
+            "idle_timeout",
+            "send_timeout",
+            "keepalive_timeout",
+            "proxy_read_timeout",
+            "proxy_send_timeout",
+            "client_body_timeout",
+            "timeout_client",
+            "timeout_server",
+            "timeouts.server",
+        ],
+        keys: &["timeouts.idle", "limits.idle"],
+        note: "the first is for plain requests, the second for tunnels",
+    },
+    key(
+        &[
+            "worker_shutdown_timeout",
+            "shutdown_timeout",
+            "hard_stop_after",
+            "grace_period",
+            "stream_close_delay",
+        ],
+        &["drain.deadline"],
+    ),
+    // Listeners and certificates.
+    Synonym {
+        names: &["[[server]]"],
+        keys: &["listener[]", "route[]"],
+        note: "the first has the address, the second a host and its backends; [server] has workers",
+    },
+    key(&["listen", "bind", "port", "entrypoint", "entrypoints"], &["listener[].address"]),
+    Synonym {
+        names: &["frontend", "frontends"],
+        keys: &["listener[]", "route[]"],
+        note: "the first has the address, the second a host, a path and its backends",
+    },
+    key(&["ssl", "https"], &["listener[].tls"]),
+    key(&["accept_proxy"], &["listener[].proxy_protocol"]),
+    key(
+        &["certificate", "certificates", "cert", "crt", "cert_file", "ssl_certificate", "tls_cert"],
+        &["certificate[].chain"],
+    ),
+    key(
+        &[
+            "ssl_certificate_key",
+            "certificate_key",
+            "key_file",
+            "private_key",
+            "privkey",
+            "tls_key",
+            "ssl_key",
+        ],
+        &["certificate[].key"],
+    ),
+    Synonym {
+        names: &["acme", "email", "letsencrypt", "certresolver", "certificates_resolvers"],
+        keys: &["certificate[]"],
+        note: "certificates come from files, for example from those of certbot",
+    },
+    note(
+        &["ssl_protocols", "ssl_ciphers", "ciphers", "cipher_suites", "min_version", "ssl_min_ver"],
+        "TLS versions and ciphers cannot be set: clients get TLS 1.3 or 1.2 with safe ciphers",
+    ),
+    note(
+        &["http2", "http3", "h2", "alpn"],
+        "clients are served with HTTP/1.1, which WebSockets use",
+    ),
+    key(
+        &["large_client_header_buffers", "client_header_buffer_size", "max_header_bytes"],
+        &["listener[].request_head_size"],
+    ),
+    // Routes and backends.
+    key(
+        &["server_name", "server_names", "hosts", "hostname", "domain", "domains"],
+        &["route[].host"],
+    ),
+    key(
+        &[
+            "location",
+            "locations",
+            "path_prefix",
+            "path_beg",
+            "handle",
+            "handle_path",
+            "rule",
+            "uri",
+        ],
+        &["route[].path"],
+    ),
+    key(
+        &[
+            "allowed_origins",
+            "allow_origins",
+            "allow_origin",
+            "access_control_allow_origin",
+            "cors",
+        ],
+        &["route[].origins"],
+    ),
+    key(
+        &[
+            "server",
+            "servers",
+            "backend",
+            "upstream",
+            "upstreams",
+            "proxy_pass",
+            "reverse_proxy",
+            "default_backend",
+            "use_backend",
+            "load_balancer",
+            "service",
+            "services",
+            "route.to",
+            "route.target",
+            "url",
+        ],
+        &["route[].backends"],
+    ),
+    note(
+        &["balance", "lb_policy", "ip_hash", "least_conn", "sticky", "cookie"],
+        "every client keeps its backend: the one that a weighted hash of its address selects",
+    ),
+    note(
+        &["health_check", "health_uri", "check"],
+        "nothing to write: a backend that refuses connections gets none until it accepts them again",
+    ),
+    note(
+        &["proxy_ssl", "proxy_ssl_verify", "insecure_skip_verify", "servers_transport"],
+        "TLS to backends is not supported",
+    ),
+    key(&["send_proxy", "send_proxy_v2"], &["route[].proxy_protocol"]),
+    note(
+        &["upgrade", "websocket", "websockets", "proxy_http_version"],
+        "nothing to write: every route accepts WebSockets",
+    ),
+    note(
+        &["forwardfor", "x_forwarded_for", "pass_host_header"],
+        "nothing to write: Host, X-Forwarded-For and X-Forwarded-Proto are always sent",
+    ),
+    key(&["underscores_in_headers"], &["route[].underscore_headers"]),
+    key(
+        &["proxy_set_header", "header_up", "custom_request_headers"],
+        &["route[].request_headers.set"],
+    ),
+    key(
+        &["add_header", "header_down", "custom_response_headers"],
+        &["route[].response_headers.set"],
+    ),
+    key(&["proxy_hide_header"], &["route[].response_headers.remove"]),
+    Synonym {
+        names: &["proxy_buffer_size", "proxy_buffers"],
+        keys: &["route[].response_head_size"],
+        note: "bodies are streamed and not buffered",
+    },
+    note(
+        &["proxy_buffering", "flush_interval"],
+        "nothing to write: responses are streamed as they arrive",
+    ),
+    // Limits.
+    Synonym {
+        names: &["client_max_body_size", "max_body_size"],
+        keys: &["limits.message_from_client"],
+        note: "it limits WebSocket messages; the bodies of plain requests are not limited",
+    },
+    key(
+        &["max_message_size", "message_size", "max_payload", "max_message"],
+        &["limits.message_from_client"],
+    ),
+    key(&["max_frame_size"], &["limits.frame_from_client"]),
+    key(
+        &["maxconn", "max_connections", "worker_connections", "limit_conn"],
+        &["concurrency.connections", "concurrency.connections_per_client"],
+    ),
+    key(&["limit_req", "rate_limit"], &["rates.handshakes_per_client"]),
+    // The process.
+    key(&["worker_processes", "worker_threads", "threads", "nbthread"], &["server.workers"]),
+    key(&["access.file", "access.path", "access_log"], &["access.to"]),
+    Synonym {
+        names: &["error_log", "log_level"],
+        keys: &["log.level"],
+        note: "log messages go to standard error",
+    },
+    key(&["set_real_ip_from", "real_ip_from", "trusted_ips"], &["trusted_proxies.addresses"]),
+    key(&["real_ip_header", "client_ip_headers"], &["trusted_proxies.header"]),
+    key(&["stats", "metrics", "prometheus"], &["admin.address"]),
+    key(&["stats_socket"], &["control.socket"]),
+    note(
+        &["user", "group", "pid", "daemon", "chroot"],
+        "the service manager decides this: see the unit tidegate.service",
+    ),
+    note(&["resolver", "resolvers", "dns"], "names are resolved by the system"),
+    // What does not exist.
+    Synonym {
+        names: &["stream", "events", "global", "defaults", "apps", "providers", "routers"],
+        keys: &["listener[]", "certificate[]", "route[]"],
+        note: "this is a block of another program",
+    },
+    note(
+        &["include", "includes", "import"],
+        "there are no includes: write everything in this file",
+    ),
+    note(
+        &["env", "environment", "variables", "map"],
+        "variables are not filled in: write the values",
+    ),
+    note(
+        &["root", "index", "try_files", "file_server", "alias"],
+        "files are not served: let a backend do it",
+    ),
+    note(
+        &["rewrite", "strip_prefix", "uri_strip_prefix", "replace_path"],
+        "there is no rewriting: paths are passed on unchanged",
+    ),
+    Synonym {
+        names: &["gzip", "encode", "compress", "brotli"],
+        keys: &["route[].compression"],
+        note: "it is about WebSocket messages; plain responses are passed on as they are",
+    },
+    note(&["cache", "proxy_cache"], "responses are not cached"),
+    note(
+        &["auth_basic", "basic_auth", "forward_auth", "auth_request"],
+        "tidegate does not authenticate: let the application do it",
+    ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::config::schema::known_keys;
+
+    #[test]
+    fn every_suggested_key_exists() {
+        let known = known_keys();
+        for key in SYNONYMS.iter().flat_map(|entry| entry.keys) {
+            let is_table = known.iter().any(|known| known.starts_with(&format!("{key}.")));
+            assert!(is_table || known.iter().any(|known| known == key), "{key}");
+        }
+    }
+
+    #[test]
+    fn every_name_occurs_once_and_leads_to_something() {
+        let mut seen = BTreeSet::new();
+        for entry in SYNONYMS {
+            assert!(!entry.help().is_empty() && entry.help().len() <= 150, "{}", entry.help());
+            for name in entry.names {
+                assert!(seen.insert(plain(name)), "{name} occurs twice");
+                let found = Synonym::of(name).map(Synonym::help);
+                assert_eq!(found, Some(entry.help()), "{name}");
+            }
+        }
+    }
+}

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use toml::de::DeValue;
 
 use super::address_mistake::find_mistake;
+use super::patterns::check_port;
 use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::scalar::digits;
 use crate::config::toml::scalar::{number, text};
@@ -40,7 +41,8 @@ fn listen_address(
     let example = format!(
         "write an IP address and a port: \"{v4}:{default_port}\", or \"{v6}:{default_port}\" for IPv6"
     );
-    if let Ok(Some(port)) = number(value) {
+    if let Some(port) = number(value, u16::MAX)? {
+        check_port(&port.to_string())?;
         return Err(Problem::new(format!("{port} has no IP address")).help(with(
             v4,
             v6,
@@ -64,6 +66,10 @@ fn listen_address(
         );
     }
     let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+    // The system chooses a port for 0.
+    if let (Some(1..), Err(problem)) = (digits(port), check_port(port)) {
+        return Err(problem);
+    }
     match (host, digits(port)) {
         ("" | "*", Some(_)) => Err(problem("has no IP address").help(with(v4, v6, port))),
         ("localhost", Some(_)) => {

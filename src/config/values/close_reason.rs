@@ -6,11 +6,11 @@ use std::time::Duration;
 use toml::de::DeValue;
 use ws::CLOSE_REASON_MAX;
 
-use super::variables::reject_variable;
 use crate::config::settings::OnBackendLoss;
 use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::scalar::text;
 use crate::config::toml::value::TomlValue;
+use crate::config::toml::variables::reject_variable;
 
 /// The reason in a Close frame, at most 123 bytes (RFC 6455 section 5.5.1).
 #[derive(Clone, Debug, PartialEq, Eq)]

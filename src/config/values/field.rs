@@ -6,10 +6,10 @@ use std::sync::Arc;
 use hyper::header::{HeaderName, HeaderValue};
 use toml::de::{DeTable, DeValue};
 
-use super::variables::find_variable;
 use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::scalar::text;
 use crate::config::toml::value::TomlValue;
+use crate::config::toml::variables::{find_variable, variable};
 use crate::http::fields::is_token;
 use crate::http::proxy_fields::is_proxy_field;
 
@@ -118,17 +118,14 @@ impl TomlValue for HeaderField {
             let problem = Problem::new(format!("{name} has no value"));
             return Err(problem.help("to remove a field, list its name in remove"));
         }
-        if let Some(variable) = find_variable(content) {
-            let problem = Problem::new(format!(
-                "variables such as \"{variable}\" are not supported; only a fixed text can be set"
-            ));
+        if let Some(found) = find_variable(content) {
             let names_client = ["addr", "remote_ip", "client_ip"]
                 .iter()
-                .any(|part| variable.to_lowercase().contains(part));
-            return Err(match names_client {
-                true => problem.help("the client address is sent in X-Forwarded-For"),
-                false => problem,
-            });
+                .any(|part| found.to_lowercase().contains(part));
+            return Err(variable(found).help(match names_client {
+                true => "the client address is sent in X-Forwarded-For",
+                false => "write a fixed text",
+            }));
         }
         // New values must be ASCII (RFC 9110 section 5.5); a line break would start another field.
         let value = HeaderValue::from_str(content).ok().filter(|_| content.is_ascii());

@@ -2,7 +2,7 @@
 
 use toml::de::DeValue;
 
-use super::scalars::{integer, means_unlimited};
+use super::scalars::{means_unlimited, whole};
 use super::units::ByteSize;
 use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::value::TomlValue;
@@ -36,7 +36,7 @@ pub(crate) struct HeadFields(pub(crate) usize);
 
 impl TomlValue for HeadFields {
     fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
-        let number = integer(value, "a number of header fields", u64::MAX)?;
+        let number = whole(value, "a number of header fields", HeadLimits::FIELDS_MAX as u64)?;
         match usize::try_from(number) {
             Ok(fields) if (1..=HeadLimits::FIELDS_MAX).contains(&fields) => Ok(Self(fields)),
             Ok(_) | Err(_) => {

@@ -14,4 +14,3 @@ pub(crate) mod patterns;
 pub(crate) mod scalars;
 pub(crate) mod targets;
 pub(crate) mod units;
-pub(crate) mod variables;

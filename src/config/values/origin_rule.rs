@@ -3,9 +3,9 @@
 use std::fmt;
 
 use super::origin::{Origin, OriginError};
-use super::variables::reject_variable;
 use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::nearest::nearest;
+use crate::config::toml::variables::reject_variable;
 
 /// One entry of a route's `origins`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

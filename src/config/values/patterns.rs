@@ -4,9 +4,9 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::address_mistake::find_mistake;
-use super::variables::reject_variable;
 use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::scalar::digits;
+use crate::config::toml::variables::reject_variable;
 
 /// Which hosts a route serves.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -235,14 +235,7 @@ impl BackendAddress {
             return Err(Problem::new(format!("\"{text}\" has no port"))
                 .help(format!("write \"{text}:9001\" if the port is 9001")));
         };
-        let port = match digits(port).map(u16::try_from) {
-            Some(Ok(port)) if port > 0 => port,
-            Some(_) | None => {
-                return Err(
-                    Problem::new(format!("\"{port}\" is not a port")).help("ports are 1 to 65535")
-                );
-            }
-        };
+        let port = check_port(port)?;
         let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         let host = match (parse_host(bracketed.unwrap_or(host))?, bracketed) {
             (Host::Name(name), None) => name,
@@ -260,6 +253,18 @@ impl BackendAddress {
     }
 }
 
+/// Parses the port of an address.
+///
+/// # Errors
+///
+/// It is not a number from 1 to 65535.
+pub(crate) fn check_port(text: &str) -> Result<u16, Problem> {
+    let port = digits(text).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
+    port.ok_or_else(|| {
+        Problem::new(format!("\"{text}\" is not a port")).help("ports are 1 to 65535")
+    })
+}
+
 fn only_ipv6_in_brackets(meant: &str) -> Problem {
     Problem::new("only an IPv6 address is written in brackets").help(format!("write \"{meant}\""))
 }
@@ -272,17 +277,22 @@ fn extra_parts(text: &str) -> Option<Problem> {
         ));
     }
     let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
-    let rest = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    let (rest, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let rest = rest.rsplit_once('@').map_or(rest, |(_, address)| address);
     if rest.len() == text.len() {
         return None;
     }
+    let path = path.split(['?', '#']).next().unwrap_or(path).trim_end_matches('/');
     let port = if rest.contains(':') { "" } else { ":80" };
     Some(match scheme {
         "https" | "wss" => Problem::new("TLS to backends is not supported")
             .help("write the host and port of a plain HTTP backend, as in \"127.0.0.1:9001\""),
-        _ => Problem::new("a backend is only a host and a port")
+        _ if path.is_empty() => Problem::new("a backend is only a host and a port")
             .help(format!("write \"{rest}{port}\"")),
+        _ => Problem::new("a backend is only a host and a port").help(format!(
+            "write \"{rest}{port}\", and path = \"{path}\" in the route if it serves only this path\n\
+             the path of a request is passed on unchanged"
+        )),
     })
 }
 

@@ -10,13 +10,17 @@ use toml::de::DeValue;
 use ws::CloseCode;
 
 use super::origin_rule::OriginRule;
-use super::patterns::{BackendAddress, HostPattern, ONE_HOST, PathPrefix, check_request_path};
-use super::units::{ByteSize, BytesPerSecond, PerSecond, parse_duration};
-use super::variables::reject_variable;
+use super::patterns::{
+    BackendAddress, HostPattern, ONE_HOST, PathPrefix, check_port, check_request_path,
+};
+use super::units::{
+    ByteSize, BytesPerSecond, DURATION_MAX, PerSecond, parse_duration, show_duration,
+};
 use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::nearest::nearest;
-use crate::config::toml::scalar::{describe, digits, number, text, type_mismatch};
+use crate::config::toml::scalar::{describe, digits, number, text, too_large, type_mismatch};
 use crate::config::toml::value::TomlValue;
+use crate::config::toml::variables::reject_variable;
 
 /// Whether the value is a word that users write for "no limit".
 pub(crate) fn means_unlimited(value: &DeValue<'_>) -> bool {
@@ -73,6 +77,8 @@ fn value_or_word<T: TomlValue>(
     }
     let other_help = match value.as_str().and_then(|text| nearest(text, [word])) {
         Some(word) => format!("did you mean \"{word}\"?"),
+        // A negative number, which is often written for "no limit".
+        None if value.as_integer().is_some() => zero_help.to_owned(),
         None => format!("write a number without quotes, or \"{word}\""),
     };
     T::read(value)
@@ -134,7 +140,7 @@ pub(crate) struct PrefixBits<const MAX: u8>(pub(crate) u8);
 
 impl<const MAX: u8> TomlValue for PrefixBits<MAX> {
     fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
-        let number = integer(value, "a number of bits", u64::MAX)?;
+        let number = whole(value, "a number of bits", u64::from(MAX))?;
         match u8::try_from(number) {
             Ok(bits) if (1..=MAX).contains(&bits) => Ok(Self(bits)),
             Ok(_) | Err(_) => Err(Problem::new(format!("{number} is not a prefix length"))
@@ -145,7 +151,7 @@ impl<const MAX: u8> TomlValue for PrefixBits<MAX> {
 
 impl TomlValue for CloseCode {
     fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
-        let number = integer(value, "a close code", u64::MAX)?;
+        let number = whole(value, "a close code", CLOSE_CODE_MAX)?;
         let code = u16::try_from(number).ok().and_then(Self::new);
         // Chromium treats 1014 in a Close frame as a protocol error.
         code.filter(|code| code.get() != 1014).ok_or_else(|| {
@@ -161,11 +167,12 @@ impl TomlValue for Duration {
         if let Some(text) = value.as_str() {
             return parse_duration(text);
         }
-        match number(value)? {
+        match number(value, format_args!("\"{}\"", show_duration(DURATION_MAX)))? {
             None => Err(type_mismatch("a duration", value).help("write one such as \"30s\"")),
             Some(0) => parse_duration("0s"),
-            Some(number) => Err(Problem::new(format!("{number} has no unit"))
-                .help(format!("write \"{number}s\" if you mean seconds"))),
+            Some(number) => {
+                Err(without_unit(number, format!("{number}s"), "seconds", parse_duration))
+            }
         }
     }
 }
@@ -175,11 +182,12 @@ impl TomlValue for ByteSize {
         if let Some(text) = value.as_str() {
             return Self::parse(text);
         }
-        match number(value)? {
+        match number(value, format_args!("\"{}\"", Self::MAX))? {
             None => Err(type_mismatch("a size", value).help("write one such as \"1MiB\"")),
             Some(0) => Self::parse("0B"),
-            Some(number) => Err(Problem::new(format!("{number} has no unit"))
-                .help(format!("write \"{}\" if you mean bytes", Self::new(number)))),
+            Some(number) => {
+                Err(without_unit(number, Self::new(number).to_string(), "bytes", Self::parse))
+            }
         }
     }
 }
@@ -189,11 +197,12 @@ impl TomlValue for PerSecond {
         if let Some(text) = value.as_str() {
             return Self::parse(text);
         }
-        match number(value)? {
+        match number(value, format_args!("\"{}/s\"", u32::MAX))? {
             None => Err(type_mismatch("a rate", value).help("write one such as \"20/s\"")),
             Some(0) => Self::parse("0/s"),
-            Some(number) => Err(Problem::new(format!("{number} has no unit"))
-                .help(format!("write \"{number}/s\" if you mean per second"))),
+            Some(number) => {
+                Err(without_unit(number, format!("{number}/s"), "per second", Self::parse))
+            }
         }
     }
 }
@@ -203,14 +212,14 @@ impl TomlValue for BytesPerSecond {
         if let Some(text) = value.as_str() {
             return Self::parse(text);
         }
-        match number(value)? {
+        match number(value, format_args!("\"{}/s\"", ByteSize::MAX))? {
             None => Err(type_mismatch("a rate in bytes per second", value)
                 .help("write one such as \"64KiB/s\"")),
             Some(0) => Self::parse("0B/s"),
-            Some(number) => Err(Problem::new(format!("{number} has no unit")).help(format!(
-                "write \"{}/s\" if you mean bytes per second",
-                ByteSize::new(number)
-            ))),
+            Some(number) => {
+                let meant = format!("{}/s", ByteSize::new(number));
+                Err(without_unit(number, meant, "bytes per second", Self::parse))
+            }
         }
     }
 }
@@ -299,7 +308,8 @@ impl TomlValue for PathPrefix {
 
 impl TomlValue for BackendAddress {
     fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
-        if let Ok(Some(port)) = number(value) {
+        if let Some(port) = number(value, u16::MAX)? {
+            check_port(&port.to_string())?;
             return Err(Problem::new(format!("{port} has no host"))
                 .help(format!("write \"127.0.0.1:{port}\"")));
         }
@@ -315,12 +325,16 @@ impl TomlValue for OriginRule {
 
 /// Reads an integer of at most `max`.
 pub(super) fn integer(value: &DeValue<'_>, expected: &str, max: u64) -> Result<u64, Problem> {
-    match number(value)? {
-        Some(number) if number <= max => Ok(number),
-        Some(number) => {
-            Err(Problem::new(format!("{number} is too large"))
-                .help(format!("the maximum is {max}")))
-        }
+    match whole(value, expected, max)? {
+        number if number <= max => Ok(number),
+        number => Err(too_large(number, max)),
+    }
+}
+
+/// Reads an integer that the caller compares with `max`, the maximum to suggest for a huge one.
+pub(super) fn whole(value: &DeValue<'_>, expected: &str, max: u64) -> Result<u64, Problem> {
+    match number(value, max)? {
+        Some(number) => Ok(number),
         // The parsed number, since TOML numbers have no leading zeros.
         None => Err(match value.as_str().and_then(digits) {
             Some(number) => {
@@ -331,5 +345,19 @@ pub(super) fn integer(value: &DeValue<'_>, expected: &str, max: u64) -> Result<u
     }
 }
 
+/// The problem of a number without unit: suggests `meant`, unless that is not valid either.
+fn without_unit<T>(
+    number: u64,
+    meant: String,
+    unit: &str,
+    parse: impl Fn(&str) -> Result<T, Problem>,
+) -> Problem {
+    let problem = Problem::new(format!("{number} has no unit"));
+    let suggested = problem.help(format!("write \"{meant}\" if you mean {unit}"));
+    parse(&meant).err().unwrap_or(suggested)
+}
+
+/// The largest code for applications (RFC 6455 section 7.4.2).
+const CLOSE_CODE_MAX: u64 = 4999;
 /// Maximum length of a name in bytes.
 const LABEL_MAX: usize = 128;

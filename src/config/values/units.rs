@@ -16,6 +16,9 @@ use crate::config::toml::scalar::digits;
 pub struct ByteSize(u64);
 
 impl ByteSize {
+    /// The largest size.
+    pub(crate) const MAX: Self = Self(SIZE_MAX);
+
     /// Creates a size without checking its range.
     pub const fn new(bytes: u64) -> Self {
         Self(bytes)
@@ -32,17 +35,21 @@ impl ByteSize {
     ///
     /// Describes the mistake and suggests a valid size.
     pub fn parse(text: &str) -> Result<Self, Problem> {
-        let quantity = Quantity::parse(text, "size", "1MiB")?;
+        let too_large = || {
+            Problem::new(format!("\"{text}\" is too large"))
+                .help(format!("the maximum is \"{}\"", Self::MAX))
+        };
+        let quantity = Quantity::parse(text, "size", "1MiB")?.ok_or_else(too_large)?;
         let bytes = quantity.scale(&SIZE_UNITS).map_err(|problem| match problem {
             QuantityError::Unit => quantity.unknown_size_unit(),
-            QuantityError::Overflow => Problem::new(format!("\"{text}\" is more than 2^63 bytes")),
+            QuantityError::Overflow => too_large(),
         })?;
         match bytes {
             0 => {
                 Err(Problem::zero("a size of 0 would allow nothing").help("the minimum is \"1B\""))
             }
             1..=SIZE_MAX => Ok(Self(bytes)),
-            _ => Err(Problem::new(format!("\"{text}\" is more than 2^63 bytes"))),
+            _ => Err(too_large()),
         }
     }
 }
@@ -65,6 +72,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, Problem> {
         Some(sum) => problem.help(format!("write \"{}\"", show_duration(sum))),
         None => problem,
     })?;
+    let quantity = quantity.ok_or_else(|| too_long(text))?;
     let millis = quantity.scale(&TIME_UNITS).map_err(|problem| match problem {
         QuantityError::Unit => quantity.unknown_time_unit(),
         QuantityError::Overflow => too_long(text),
@@ -138,7 +146,7 @@ fn sum(text: &str) -> Option<Duration> {
 
 fn too_long(text: &str) -> Problem {
     Problem::new(format!("\"{text}\" is longer than a year"))
-        .help(format!("the maximum is \"{}h\"", MILLIS_MAX / 3_600_000))
+        .help(format!("the maximum is \"{}\"", show_duration(DURATION_MAX)))
 }
 
 /// A rate of events per second, at least 1.
@@ -228,7 +236,8 @@ enum QuantityError {
 }
 
 impl<'t> Quantity<'t> {
-    fn parse(text: &'t str, noun: &str, example: &str) -> Result<Self, Problem> {
+    /// `None` if the number is above 2^64 - 1.
+    fn parse(text: &'t str, noun: &str, example: &str) -> Result<Option<Self>, Problem> {
         let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (number, unit) = text.split_at(end);
         let problem = |what: &str| {
@@ -244,10 +253,8 @@ impl<'t> Quantity<'t> {
         if unit.contains(|c: char| c.is_ascii_digit()) {
             return Err(problem("contains more than one number"));
         }
-        match number.parse() {
-            Ok(value) => Ok(Self { number: value, digits: number, unit }),
-            Err(_) => Err(Problem::new(format!("the number in \"{text}\" is too large"))),
-        }
+        let value = number.parse().ok();
+        Ok(value.map(|value| Self { number: value, digits: number, unit }))
     }
 
     fn scale(&self, units: &[(&str, u64)]) -> Result<u64, QuantityError> {
@@ -320,6 +327,8 @@ const LONG_UNITS: [(&str, u64); 5] =
     [("s", 1), ("m", 60), ("h", 3600), ("d", 24 * 3600), ("y", 365 * 24 * 3600)];
 const LONG_SECONDS_MAX: u64 = 10 * 365 * 24 * 3600;
 const MILLIS_MAX: u64 = 365 * 24 * 3_600_000;
+/// The longest duration.
+pub(crate) const DURATION_MAX: Duration = Duration::from_millis(MILLIS_MAX);
 
 #[cfg(test)]
 mod tests;

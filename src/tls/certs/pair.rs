@@ -6,10 +6,11 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use rustls_pemfile::{Error as PemError, Item, read_one_from_slice};
 
 use super::chain;
@@ -84,21 +85,24 @@ impl FileIdentity {
 
 /// Reads a chain and its key. The files may be replaced one after the other in the meantime, so a
 /// mismatch or a change is read a second time.
-pub(super) fn read(source: &CertificateSource) -> Result<CertPair, CertProblem> {
+///
+/// # Errors
+/// All problems of both files.
+pub(super) fn read(source: &CertificateSource) -> Result<CertPair, Vec<CertProblem>> {
     read_by(source, read_once)
 }
 
 fn read_by(
     source: &CertificateSource,
-    mut read_once: impl FnMut(&CertificateSource) -> Result<CertPair, CertProblem>,
-) -> Result<CertPair, CertProblem> {
+    mut read_once: impl FnMut(&CertificateSource) -> Result<CertPair, Vec<CertProblem>>,
+) -> Result<CertPair, Vec<CertProblem>> {
     match read_once(source) {
         Ok(pair) if pair.files == FileState::now(source) => Ok(pair),
         Ok(_) | Err(_) => read_once(source),
     }
 }
 
-fn read_once(source: &CertificateSource) -> Result<CertPair, CertProblem> {
+fn read_once(source: &CertificateSource) -> Result<CertPair, Vec<CertProblem>> {
     let files = FileState::now(source);
     let (chain_name, key_name) = match source {
         CertificateSource::Files { chain, key } => {
@@ -109,33 +113,58 @@ fn read_once(source: &CertificateSource) -> Result<CertPair, CertProblem> {
         }
     };
     let (chain_pem, key_pem) = match source {
-        CertificateSource::Files { chain, key } => {
-            (pem(chain).map_err(CertProblem::chain)?, pem(key).map_err(CertProblem::key)?)
+        CertificateSource::Files { chain, key } => (pem(chain), pem(key)),
+        CertificateSource::Memory { chain, key } => {
+            (Ok(chain.clone().into()), Ok(key.clone().into()))
         }
-        CertificateSource::Memory { chain, key } => (chain.clone().into(), key.clone().into()),
     };
-    let chain = certificates(&chain_pem)
-        .map_err(|problem| CertProblem::chain(format!("{chain_name}: {problem}")))?;
-    let key =
-        private_key(&key_pem).map_err(|why| CertProblem::key(format!("{key_name}: {why}")))?;
-    let key = aws_lc_rs::sign::any_supported_type(&key).map_err(|_| {
-        CertProblem::key(format!(
-            "{key_name}: not a usable private key; use ECDSA (P-256, P-384, P-521), Ed25519, or \
-             RSA of 2048 bits or more"
-        ))
-    })?;
-    let key = CertifiedKey::new(chain, key);
+    if let (Ok(chain), Ok(key)) = (&chain_pem, &key_pem)
+        && are_swapped(chain, key)
+    {
+        return Err(vec![CertProblem::chain(format!(
+            "chain and key are swapped: {chain_name} is a private key, and {key_name} a certificate"
+        ))]);
+    }
+    let named = |name: &str, problem: String| format!("{name}: {problem}");
+    let chain = chain_pem
+        .and_then(|pem| certificates(&pem).map_err(|problem| named(&chain_name, problem)))
+        .map_err(CertProblem::chain);
+    let key = key_pem
+        .and_then(|pem| signing_key(&pem).map_err(|problem| named(&key_name, problem)))
+        .map_err(CertProblem::key);
+    let key = match (chain, key) {
+        (Ok(chain), Ok(key)) => CertifiedKey::new(chain, key),
+        (chain, key) => return Err(chain.err().into_iter().chain(key.err()).collect()),
+    };
     key.keys_match().map_err(|_| {
-        CertProblem::key(format!(
+        vec![CertProblem::key(format!(
             "{key_name}: this is not the key of the first certificate in {chain_name}; put the \
              server's own certificate first there"
-        ))
+        ))]
     })?;
     let problems = chain::problems(&key.cert).into_iter();
     let mut warnings: Vec<CertProblem> =
         problems.map(|problem| CertProblem::chain(format!("{chain_name}: {problem}"))).collect();
     warnings.extend(world_accessible(source).map(CertProblem::key));
     Ok(CertPair { key, files, warnings })
+}
+
+/// Whether the file of the chain holds only a key, and the file of the key only certificates.
+fn are_swapped(chain: &[u8], key: &[u8]) -> bool {
+    let holds = |pem: &[u8]| [holds_certificate(pem), holds_key(pem)];
+    holds(chain) == [false, true] && holds(key) == [true, false]
+}
+
+fn holds_certificate(pem: &[u8]) -> bool {
+    lines(pem).any(|line| line.starts_with(b"-----BEGIN CERTIFICATE"))
+}
+
+/// Whether the text has a private key, even if it is encrypted.
+fn holds_key(pem: &[u8]) -> bool {
+    let is_key = |line: &[u8]| {
+        line.starts_with(b"-----BEGIN ") && line.trim_ascii_end().ends_with(b"PRIVATE KEY-----")
+    };
+    lines(pem).any(is_key)
 }
 
 /// The certificates of a file in their order. The first one can be used by a server.
@@ -146,10 +175,24 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
             chain.push(certificate);
         }
     }
-    let leaf = chain.first().ok_or("the file holds no certificate")?;
+    let leaf = chain.first().ok_or_else(|| match holds_key(pem) {
+        true => {
+            "the file holds a private key and no certificate; name the file with the chain \
+                 (certbot: fullchain.pem)"
+        }
+        false => "the file holds no certificate",
+    })?;
     webpki::EndEntityCert::try_from(leaf)
         .map_err(|error| format!("not a usable certificate: {error}"))?;
     Ok(chain)
+}
+
+fn signing_key(pem: &[u8]) -> Result<Arc<dyn SigningKey>, String> {
+    aws_lc_rs::sign::any_supported_type(&private_key(pem)?).map_err(|_| {
+        "not a usable private key; use ECDSA (P-256, P-384, P-521), Ed25519, or RSA of 2048 bits or \
+         more"
+            .to_owned()
+    })
 }
 
 fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
@@ -160,7 +203,13 @@ fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
         return Err("a DSA key, which no client accepts; use ECDSA P-256".into());
     }
     let mut keys = items(pem)?.into_iter().filter_map(as_key);
-    let key = keys.next().ok_or("the file holds no private key")?;
+    let key = keys.next().ok_or_else(|| match holds_certificate(pem) {
+        true => {
+            "the file holds a certificate and no private key; name the file with the key \
+                 (certbot: privkey.pem)"
+        }
+        false => "the file holds no private key",
+    })?;
     match keys.count() {
         0 => Ok(key),
         more => Err(format!(

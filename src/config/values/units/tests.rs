@@ -43,10 +43,15 @@ fn rejects_decimal_units_with_a_suggestion() {
 #[test]
 fn rejects_sizes_beyond_the_maximum_frame_length() {
     assert_eq!(ByteSize::parse("9223372036854775807B").unwrap().get(), (1 << 63) - 1);
-    for text in ["9223372036854775808B", "8589934592GiB", "18446744073709551615GiB"] {
-        assert_eq!(error(ByteSize::parse(text)), format!("\"{text}\" is more than 2^63 bytes"));
+    for text in [
+        "9223372036854775808B",
+        "8589934592GiB",
+        "18446744073709551615GiB",
+        "99999999999999999999B",
+    ] {
+        let problem = format!("\"{text}\" is too large (the maximum is \"9223372036854775807B\")");
+        assert_eq!(error(ByteSize::parse(text)), problem);
     }
-    assert!(error(ByteSize::parse("99999999999999999999B")).contains("is too large"));
 }
 
 #[test]
@@ -91,6 +96,10 @@ fn rejects_invalid_durations() {
         (
             "18446744073709551615h",
             "\"18446744073709551615h\" is longer than a year (the maximum is \"8760h\")",
+        ),
+        (
+            "99999999999999999999s",
+            "\"99999999999999999999s\" is longer than a year (the maximum is \"8760h\")",
         ),
     ] {
         assert_eq!(error(parse_duration(text)), expected);

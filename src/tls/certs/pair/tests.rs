@@ -49,11 +49,11 @@ fn invalid_pem_is_named_but_never_shown() {
     for ((chain, key), of, words) in [
         ((String::new(), key.clone()), "chain", "holds no certificate"),
         (("# only words\n".to_owned(), key.clone()), "chain", "holds no certificate"),
-        ((key.clone(), key.clone()), "chain", "holds no certificate"),
+        ((key.clone(), key.clone()), "chain", "holds a private key and no certificate"),
         ((chain[..chain.len() / 2].to_owned(), key.clone()), "chain", "cut short"),
         (with(""), "key", "holds no private key"),
         (with("# only words\n"), "key", "holds no private key"),
-        (with(&chain), "key", "holds no private key"),
+        (with(&chain), "key", "holds a certificate and no private key"),
         (with(&key.repeat(2)), "key", "holds 2 private keys"),
         (with(&format!("{key}{RSA_1024}")), "key", "holds 2 private keys"),
         (with(&key.replace("PRIVATE", "ENCRYPTED PRIVATE")), "key", "is encrypted"),
@@ -69,7 +69,8 @@ fn invalid_pem_is_named_but_never_shown() {
     ] {
         folder.write("chain.pem", &chain);
         folder.write("key.pem", &key);
-        let Err(error) = read(&folder.source()) else { panic!("{words:?} is accepted") };
+        let Err(errors) = read(&folder.source()) else { panic!("{words:?} is accepted") };
+        let [error] = &errors[..] else { panic!("{} errors", errors.len()) };
         assert_eq!(error.of, of, "{}", error.problem);
         for word in [words, &format!("{}/{of}.pem", folder.0.display())] {
             assert!(error.problem.contains(word), "{word:?} is not in {}", error.problem);
@@ -86,8 +87,32 @@ fn invalid_pem_is_named_but_never_shown() {
         [("/nowhere.pem", "/nowhere.pem: No such file"), ("/", "/: not a regular file")]
     {
         let source = CertificateSource::Files { chain: chain.into(), key: "/".into() };
-        let Err(error) = read(&source) else { panic!("{chain} is accepted") };
+        let Err(errors) = read(&source) else { panic!("{chain} is accepted") };
+        let error = &errors[0];
         assert!(error.of == "chain" && error.problem.contains(word), "{}", error.problem);
+        // Both files are reported.
+        assert!(errors[1].of == "key" && errors[1].problem.contains("not a regular file"));
+    }
+}
+
+// Requirements: CK04.
+#[test]
+fn swapped_chain_and_key_are_named() {
+    let (chain, key) = pems();
+    let folder = Folder::new("swapped");
+    let encrypted = key.replace("PRIVATE", "ENCRYPTED PRIVATE");
+    for in_chain in [&key, &encrypted] {
+        folder.write("chain.pem", in_chain);
+        folder.write("key.pem", &chain);
+        let Err(errors) = read(&folder.source()) else { panic!("swapped files are accepted") };
+        assert_eq!(errors.len(), 1);
+        let path = |name: &str| folder.0.join(name).display().to_string();
+        let expected = format!(
+            "chain and key are swapped: {} is a private key, and {} a certificate",
+            path("chain.pem"),
+            path("key.pem")
+        );
+        assert_eq!((errors[0].of, &errors[0].problem), ("chain", &expected));
     }
 }
 

@@ -1,6 +1,6 @@
-//! Variables in the syntax of other servers, which are not supported here.
+//! Variables in the syntax of other servers, which are not filled in here.
 
-use crate::config::toml::diagnostic::Problem;
+use super::diagnostic::Problem;
 
 /// Checks a text that would be used literally.
 ///
@@ -8,13 +8,20 @@ use crate::config::toml::diagnostic::Problem;
 ///
 /// The text contains a variable.
 pub(crate) fn reject_variable(text: &str) -> Result<(), Problem> {
-    match find_variable(text) {
-        Some(variable) => {
-            let problem = format!("variables such as \"{variable}\" are not supported");
-            Err(Problem::new(problem).help("write the value itself"))
-        }
-        None => Ok(()),
+    find_variable(text).map_or(Ok(()), |found| Err(variable(found).help("write the value itself")))
+}
+
+/// The problem of a text that contains this variable.
+pub(crate) fn variable(found: &str) -> Problem {
+    Problem::new(format!("{BEGINNING} \"{found}\" are not filled in; this file is read as it is"))
+}
+
+/// The problem of an invalid text: if it contains a variable, that is the cause.
+pub(crate) fn or_variable(problem: Problem, text: Option<&str>) -> Problem {
+    if problem.starts_with(BEGINNING) {
+        return problem;
     }
+    text.and_then(|text| reject_variable(text).err()).unwrap_or(problem)
 }
 
 /// Finds `$name`, `${name}` or `%{name}`. A dollar sign within a word is literal, as in the hash of
@@ -32,3 +39,6 @@ pub(crate) fn find_variable(text: &str) -> Option<&str> {
     let rest = |c: char| !(c.is_ascii_alphanumeric() || "$%{}_".contains(c));
     Some(&found[..found.find(rest).unwrap_or(found.len())])
 }
+
+/// How every message about a variable begins.
+const BEGINNING: &str = "variables such as";

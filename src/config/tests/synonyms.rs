@@ -1,0 +1,157 @@
+//! Keys of other programs, written where their users would write them, lead to the key that does it.
+
+use super::*;
+
+// Requirements: CF04.
+#[test]
+fn keys_of_the_same_table_are_suggested() {
+    for (table, key, meant) in [
+        ("access", "path", "to"),
+        ("access", "file", "to"),
+        ("heartbeat", "client_interval", "interval"),
+        ("route.heartbeat", "client_interval", "interval"),
+        ("heartbeat", "client_timeout", "timeout"),
+        ("timeouts", "read", "idle"),
+        ("timeouts", "client", "idle"),
+        ("route.timeouts", "readTimeout", "idle"),
+        ("timeouts", "proxy_read", "idle"),
+        ("limits", "proxy_read_timeout", "idle"),
+    ] {
+        let location = table.replace("route", "route[0]");
+        let found = errors_below(&format!("[{table}]\n{key} = \"5s\""));
+        let expected = format!("{location}.{key}: unknown key (did you mean \"{meant}\"?)");
+        assert_eq!(found, [expected]);
+    }
+    for (key, meant) in [
+        ("server", "backends"),
+        ("servers", "backends"),
+        ("upstream", "backends"),
+        ("proxy_pass", "backends"),
+        ("proxyPass", "backends"),
+        ("allowed_origins", "origins"),
+        ("server_name", "host"),
+        ("location", "path"),
+    ] {
+        let found = errors_below(&format!("{key} = \"x\""));
+        assert_eq!(found, [format!("route[0].{key}: unknown key (did you mean \"{meant}\"?)")]);
+    }
+    // The key that is meant is not reported as missing too.
+    assert_eq!(
+        errors_replacing("backends", "proxy-pass"),
+        ["route[0].proxy-pass: unknown key (did you mean \"backends\"?)"]
+    );
+}
+
+// Requirements: CF04.
+#[test]
+fn keys_of_other_tables_are_named_with_their_table() {
+    let with = |key: &str| errors(&format!("{key} = \"x\"\n{PLAIN}")).remove(0);
+    for (key, help) in [
+        ("certificate_key", "write key in [[certificate]]"),
+        ("listen", "write address in [[listener]]"),
+        ("bind", "write address in [[listener]]"),
+        ("server_name", "write host in [[route]]"),
+        ("cert", "write chain in [[certificate]]"),
+        ("ssl_certificate", "write chain in [[certificate]]"),
+        ("ssl_certificate_key", "write key in [[certificate]]"),
+        ("proxy_pass", "write backends in [[route]]"),
+        ("upstream", "write backends in [[route]]"),
+        ("allowed_origins", "write origins in [[route]]"),
+        ("location", "write path in [[route]]"),
+        ("connect", "\"connect\" belongs in [route.timeouts] or in [timeouts]"),
+        ("proxy_connect_timeout", "write connect in [timeouts]"),
+        (
+            "proxy_read_timeout",
+            "write idle in [timeouts] or idle in [limits]: the first is for plain requests, the \
+             second for tunnels",
+        ),
+        ("include", "there are no includes: write everything in this file"),
+        (
+            "client_max_body_size",
+            "write message_from_client in [limits]: it limits WebSocket messages; the bodies of \
+             plain requests are not limited",
+        ),
+    ] {
+        assert_eq!(with(key), format!("{key}: unknown key ({help})"));
+    }
+    let misplaced = |key: &str| errors_replacing("address =", &format!("{key} = \"x\"\naddress ="));
+    for key in ["certificate", "cert", "tls_cert"] {
+        let expected = format!("listener[0].{key}: unknown key (write chain in [[certificate]])");
+        assert_eq!(misplaced(key), [expected]);
+    }
+}
+
+// Requirements: CF04.
+#[test]
+fn blocks_of_other_programs_are_recognised() {
+    assert_eq!(
+        errors_below("[[upstream]]\nname = \"x\"\n[frontend.a]\nbind = 1"),
+        [
+            "upstream: unknown table (write backends in [[route]])",
+            "frontend: unknown table (write [[listener]] or [[route]]: the first has the address, \
+             the second a host, a path and its backends)",
+        ]
+    );
+    assert_eq!(
+        errors_below("[[server]]\nlisten = 443\nserver_name = \"a.example\""),
+        [
+            "server: expected a table, found a list (write [[listener]] or [[route]]: the first has \
+             the address, the second a host and its backends; [server] has workers)",
+            "server.listen: unknown key (write address in [[listener]])",
+            "server.server_name: unknown key (write host in [[route]])",
+        ]
+    );
+}
+
+// Requirements: CF05.
+#[test]
+fn help_for_huge_numbers_is_their_maximum() {
+    let huge = "99999999999999999999999";
+    for (lines, problem) in [
+        (format!("tunnels = {huge}"), format!("{huge} is too large (the maximum is 4294967295)")),
+        (
+            "tunnels = -1".into(),
+            "-1 is negative; a positive number is required (write \"off\" for no limit)".into(),
+        ),
+        (
+            format!("[limits]\nidle = {huge}"),
+            format!("{huge} is too large (the maximum is \"8760h\")"),
+        ),
+        (
+            "[limits]\nidle = 99999999999".into(),
+            "\"99999999999s\" is longer than a year (the maximum is \"8760h\")".into(),
+        ),
+        (
+            format!("[limits]\nidle = \"{huge}s\""),
+            format!("\"{huge}s\" is longer than a year (the maximum is \"8760h\")"),
+        ),
+        (
+            format!("[limits]\nmessage_from_client = \"{huge}GiB\""),
+            format!("\"{huge}GiB\" is too large (the maximum is \"9223372036854775807B\")"),
+        ),
+        (
+            format!("[client_key]\nipv6_prefix = {huge}"),
+            format!("{huge} is too large (the maximum is 128)"),
+        ),
+        (format!("[drain]\ncode = {huge}"), format!("{huge} is too large (the maximum is 4999)")),
+        (
+            "[rates]\nhandshakes_per_client = 99999999999".into(),
+            "\"99999999999/s\" is more than 4294967295/s (the maximum is \"4294967295/s\")".into(),
+        ),
+    ] {
+        let found = errors_below(&lines).remove(0);
+        assert!(found.ends_with(&format!(": {problem}")), "{found} is not {problem}");
+    }
+    for address in ["99999", "\"99999\"", "\"0.0.0.0:99999\"", "\":99999\""] {
+        assert_eq!(
+            errors_replacing("\"0.0.0.0:443\"", address),
+            ["listener[0].address: \"99999\" is not a port (ports are 1 to 65535)"]
+        );
+    }
+    for backend in ["99999", "\"app:99999\""] {
+        assert_eq!(
+            errors_replacing("\"127.0.0.1:9001\"", backend),
+            ["route[0].backends[0]: \"99999\" is not a port (ports are 1 to 65535)"]
+        );
+    }
+}

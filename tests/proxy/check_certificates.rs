@@ -1,0 +1,74 @@
+//! What `tidegate check` says about certificates and their hosts, together with all other errors.
+
+use crate::check_command::{check_errors, config, config_folder, run};
+
+// Requirements: CK01, CK08.
+#[test]
+fn errors_of_file_certificate_and_machine_come_together() {
+    let text = config(
+        "[limits]\nidel = \"1h\"\n[concurrency]\nconnections = 90000000\ntunnels = 80000000\n",
+    );
+    let folder = config_folder(text);
+    folder.write("chain.pem", "# only words\n");
+    folder.write("key.pem", "# only words\n");
+    let reported = check_errors(&folder);
+    for key in [
+        "certificate[0].chain: chain.pem: the file holds no certificate",
+        "certificate[0].key: key.pem: the file holds no private key",
+        "limits.idel: unknown key",
+        "concurrency.connections: 90000000 connections need",
+        "concurrency.tunnels: 80000000 connections need",
+    ] {
+        assert!(reported.contains(key), "{key} is not in {reported}");
+    }
+    assert!(reported.trim_end().ends_with("proxy.toml: 5 errors"), "{reported}");
+    // What cannot be read is not checked, and nothing is reported at the wrong place.
+    let folder = config_folder(config("[[certificate]]\nchain = 5\nkey = \"nowhere.pem\"\n"));
+    let reported = check_errors(&folder);
+    assert!(reported.trim_end().ends_with("proxy.toml: 1 error"), "{reported}");
+}
+
+// Requirements: CK08.
+#[test]
+fn host_without_certificate_is_an_error_unless_reachable() {
+    let other = config("").replace("host = \"localhost\"", "host = \"chat.example.com\"");
+    let reported = check_errors(&config_folder(&other));
+    let expected = "proxy.toml:9:8: route[0].host: no certificate covers chat.example.com (the certificates \
+                    are for localhost): the TLS handshake fails; add a certificate for it, or mark one \
+                    `default = true`";
+    assert!(reported.starts_with(expected), "{reported}");
+    // Clients may accept the default certificate, or come through a listener without TLS.
+    let default = other.replace("key.pem\"\n", "key.pem\"\ndefault = true\n");
+    let plain = format!("{other}[[listener]]\naddress = \"127.0.0.2:0\"\ntls = false\n");
+    for (text, words) in [
+        (default, &["TLS clients get the default certificate and reject it"][..]),
+        (
+            plain,
+            &[
+                "the TLS handshake fails",
+                "covers none of the routes' hosts; its names are localhost",
+            ],
+        ),
+    ] {
+        let output = run(&config_folder(text), &["check", "--config", "proxy.toml"]);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{stderr}");
+        for word in words {
+            assert!(stderr.contains(word), "{word} is not in {stderr}");
+        }
+    }
+}
+
+// Requirements: CK04.
+#[test]
+fn swapped_chain_and_key_are_named() {
+    let swapped = config("").replace(
+        "chain = \"chain.pem\"\nkey = \"key.pem\"",
+        "chain = \"key.pem\"\nkey = \"chain.pem\"",
+    );
+    let reported = check_errors(&config_folder(swapped));
+    let expected =
+        "chain and key are swapped: key.pem is a private key, and chain.pem a certificate";
+    assert!(reported.contains(expected), "{reported}");
+    assert!(reported.trim_end().ends_with("proxy.toml: 1 error"), "{reported}");
+}
