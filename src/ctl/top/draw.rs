@@ -85,37 +85,37 @@ fn heading(top: &TopState) -> Vec<Line<'static>> {
 }
 
 fn table(frame: &mut Frame<'_>, top: &mut TopState, area: Rect) {
-    let columns = fitting(area.width);
-    let heads = columns.iter().map(|column| {
+    let page = usize::from(area.height.saturating_sub(1));
+    let rows: Vec<([String; COLUMNS], bool)> = top
+        .visible(page)
+        .map(|row| (SortColumn::ALL.map(|column| cell(row, column)), row.info.closing))
+        .collect();
+    let columns = fitting(area.width, &natural_widths(&rows));
+    let align = |column: SortColumn, line: Line<'static>| {
+        if is_name(column) { line } else { line.right_aligned() }
+    };
+    let heads = columns.iter().map(|(column, _)| {
         let (name, _) = column.heading();
         let marked = if *column == top.sort { Modifier::UNDERLINED } else { Modifier::empty() };
         let name = Span::styled(name, Style::new().add_modifier(Modifier::BOLD | marked));
-        if is_name(*column) { Line::from(name) } else { Line::from(name).right_aligned() }
+        align(*column, Line::from(name))
     });
     let heads = Cells::new(heads);
-    let widths = columns.iter().map(|column| match width_of(*column) {
-        Some(width) => Constraint::Length(width),
-        None => Constraint::Fill(fill_weight(*column)),
-    });
-    let widths: Vec<Constraint> = widths.collect();
     let closing = bold_colour(top, Color::Yellow);
     let stale = top.error.is_some();
-    let page = usize::from(area.height.saturating_sub(1));
-    let rows: Vec<Cells<'static>> = top
-        .visible(page)
-        .map(|row| {
-            let cells = columns.iter().map(|column| {
-                let cell = Line::raw(cell(row, *column));
-                if is_name(*column) { cell } else { cell.right_aligned() }
-            });
-            let style = match (stale, row.info.closing) {
-                (true, _) => Style::new().add_modifier(Modifier::DIM),
-                (false, true) => closing,
-                (false, false) => Style::new(),
-            };
-            Cells::new(cells).style(style)
+    let rows = rows.into_iter().map(|(cells, is_closing)| {
+        let mut cells = cells.map(Some);
+        let cells = columns.iter().map(|(column, _)| {
+            let text = cells.get_mut(*column as usize).and_then(Option::take);
+            align(*column, Line::raw(text.unwrap_or_default()))
+        });
+        Cells::new(cells.collect::<Vec<_>>()).style(match (stale, is_closing) {
+            (true, _) => Style::new().add_modifier(Modifier::DIM),
+            (false, true) => closing,
+            (false, false) => Style::new(),
         })
-        .collect();
+    });
+    let widths = columns.iter().map(|(_, width)| Constraint::Length(*width));
     let selected = Style::new().add_modifier(Modifier::REVERSED);
     let table = Table::new(rows, widths).header(heads).row_highlight_style(selected);
     let mut state = TableState::new().with_selected(top.selected_on_page());
@@ -159,49 +159,63 @@ fn draw_box(frame: &mut Frame<'_>, title: &str, lines: &[(String, String)]) {
     frame.render_widget(Paragraph::new(text).block(Block::bordered().title(title)), area);
 }
 
-/// The columns that fit into a width.
-fn fitting(available: u16) -> Vec<SortColumn> {
-    let mut columns = SortColumn::ALL.to_vec();
+/// The width that each column needs for its heading and the visible rows. Columns of figures that
+/// change all the time do not depend on the rows, so that the table stands still.
+fn natural_widths(rows: &[([String; COLUMNS], bool)]) -> [u16; COLUMNS] {
+    SortColumn::ALL.map(|column| {
+        let cells = rows.iter().map(|(cells, _)| cells.get(column as usize));
+        let widest = cells.flatten().map(|cell| width(cell)).max().unwrap_or(0);
+        let widest = u16::try_from(widest.max(width(column.heading().0))).unwrap_or(u16::MAX);
+        width_of(column).unwrap_or(widest)
+    })
+}
+
+/// The columns that fit into a width, and the width of each. If not all fit, names are cut first, to
+/// [`NAME_MIN`], and then columns are omitted; names share what is left over.
+fn fitting(available: u16, natural: &[u16; COLUMNS]) -> Vec<(SortColumn, u16)> {
+    let wanted = |column: SortColumn| natural.get(column as usize).copied().unwrap_or(0);
+    let least = |column: SortColumn| match is_name(column) {
+        true => wanted(column).min(NAME_MIN),
+        false => wanted(column),
+    };
+    let mut columns: Vec<_> = SortColumn::ALL.map(|column| (column, least(column))).into();
+    let needed = |columns: &[(SortColumn, u16)]| {
+        // One cell between two columns.
+        let widths = columns.iter().map(|(_, width)| usize::from(*width) + 1);
+        widths.sum::<usize>().saturating_sub(1)
+    };
     for dropped in DROP_ORDER {
-        let needed: u16 =
-            columns.iter().map(|column| 1 + width_of(*column).unwrap_or(NAME_MIN)).sum();
-        if needed <= available {
+        if needed(&columns) <= usize::from(available) {
             break;
         }
-        columns.retain(|column| *column != dropped);
+        columns.retain(|(column, _)| *column != dropped);
+    }
+    let left = usize::from(available).saturating_sub(needed(&columns));
+    let mut left = u16::try_from(left).unwrap_or(u16::MAX);
+    for (column, width) in &mut columns {
+        let more = wanted(*column).saturating_sub(*width).min(left);
+        (*width, left) = (*width + more, left - more);
+    }
+    let mut names: Vec<_> = columns.iter_mut().filter(|(column, _)| is_name(*column)).collect();
+    while let Some((_, width)) = names.pop() {
+        let share = left / (names.len() as u16 + 1);
+        (*width, left) = (*width + share, left - share);
     }
     columns
 }
 
-/// Width of a numeric column in cells; `None` for names, which share the rest.
+/// Width of a column of figures in cells; `None` for the others, which depend on their content.
 fn width_of(column: SortColumn) -> Option<u16> {
     match column {
-        SortColumn::Id => Some(9),
-        SortColumn::Client | SortColumn::Route | SortColumn::Backend => None,
+        SortColumn::Id | SortColumn::Client | SortColumn::Route | SortColumn::Backend => None,
         SortColumn::Age => Some(7),
         SortColumn::Up | SortColumn::Down => Some(9),
         SortColumn::Messages | SortColumn::Total | SortColumn::Rtt => Some(7),
     }
 }
 
-/// Share of the width left for names. IPv6 client keys are the longest.
-fn fill_weight(column: SortColumn) -> u16 {
-    match column {
-        SortColumn::Client => 5,
-        SortColumn::Backend => 4,
-        SortColumn::Route => 3,
-        SortColumn::Id
-        | SortColumn::Age
-        | SortColumn::Up
-        | SortColumn::Down
-        | SortColumn::Messages
-        | SortColumn::Total
-        | SortColumn::Rtt => 0,
-    }
-}
-
 fn is_name(column: SortColumn) -> bool {
-    width_of(column).is_none()
+    matches!(column, SortColumn::Client | SortColumn::Route | SortColumn::Backend)
 }
 
 fn cell(row: &TunnelRow, column: SortColumn) -> String {
@@ -225,6 +239,7 @@ fn bold_colour(top: &TopState, colour: Color) -> Style {
 }
 
 const HEAD_LINES: u16 = 3;
+const COLUMNS: usize = SortColumn::ALL.len();
 /// Columns to omit on narrow screens, in this order.
 const DROP_ORDER: [SortColumn; 8] = [
     SortColumn::Total,
@@ -236,5 +251,5 @@ const DROP_ORDER: [SortColumn; 8] = [
     SortColumn::Up,
     SortColumn::Down,
 ];
-/// Minimum width of a column of names.
+/// Minimum width of a column of names, if they are longer.
 const NAME_MIN: u16 = 15;

@@ -232,9 +232,26 @@ fn columns_are_dropped_on_narrow_screens() {
     ];
     assert_eq!(first, expected);
     assert!(wide[9].starts_with("q quit"));
+    // Short names leave room for more columns.
+    let usual = screen(&mut top, 80, 10);
+    assert!(usual[3].contains("BACKEND") && usual[3].contains("RTT"), "{}", usual[3]);
+    assert!(!usual[3].contains("TOTAL"), "{}", usual[3]);
+    assert_eq!(wide[3].len(), 120, "{}", wide[3]);
     let narrow = screen(&mut top, 60, 10);
     assert!(narrow[3].contains("CLIENT") && narrow[3].contains("MSGS/S"), "{}", narrow[3]);
     assert!(!narrow[3].contains("TOTAL"), "{}", narrow[3]);
+    // Long names are cut before a column is omitted, and shown in full where there is room.
+    let mut names = sample(11.0, 1);
+    names.sessions.sessions[0].client = "2001:db8:1234:5678::/64".into();
+    names.sessions.sessions[0].route = "chat.example.com/a/long/path".into();
+    top.add_sample(names);
+    let cut = screen(&mut top, 110, 10);
+    assert!(cut[3].contains("BACKEND") && cut[3].contains("TOTAL"), "{}", cut[3]);
+    assert!(cut[4].contains("2001:db8:1234:5") && !cut[4].contains("/long/path"), "{}", cut[4]);
+    let full = screen(&mut top, 140, 10);
+    for name in ["2001:db8:1234:5678::/64 ", "chat.example.com/a/long/path "] {
+        assert!(full[4].contains(name), "{name} is not in {}", full[4]);
+    }
     // Drawing must not fail at any size.
     for (width, height) in [(1, 1), (1, 0), (10, 3), (5, 4)] {
         screen(&mut top, width, height);
