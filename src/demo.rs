@@ -102,7 +102,7 @@ impl Demo {
         settings.certificates = vec![CertificateSettings { source, default: true }];
         settings.admin = Some(setup.admin);
         let (drain, drain_requests) = mpsc::channel(1);
-        let backend = Backend::start(setup.backend, page(&settings), drain);
+        let backend = Backend::start(setup.backend, page(&settings, setup.admin), drain);
         Ok(Self { settings, backend, drain_requests, address: setup.address, admin: setup.admin })
     }
 
@@ -157,7 +157,7 @@ enum AfterExit {
 }
 
 /// The settings that the page explains.
-fn page(settings: &Settings) -> Page {
+fn page(settings: &Settings, admin: SocketAddr) -> Page {
     let policy = settings.routes.first().map(|route| &route.policy);
     Page {
         message_max: policy
@@ -165,6 +165,7 @@ fn page(settings: &Settings) -> Page {
             .map_or(0, |limit| limit.max),
         tunnels_max: settings.concurrency.tunnels_per_client,
         drain_window_ms: settings.drain.window.as_millis(),
+        admin,
     }
 }
 
@@ -203,8 +204,9 @@ mod tests {
         assert_eq!(demo.settings.listeners[0].address, demo.address);
         assert!(demo.settings.listeners[0].tls);
         assert!(request_drain(backend_address(&demo)).await.starts_with("HTTP/1.1 202"));
-        let shown = page(&demo.settings);
-        assert_eq!(shown, Page { message_max: 1 << 20, tunnels_max: 32, drain_window_ms: 3000 });
+        let shown = page(&demo.settings, demo.admin);
+        let limits = (shown.message_max, shown.tunnels_max, shown.drain_window_ms);
+        assert_eq!((limits, shown.admin), ((1 << 20, 32, 3000), demo.admin));
         let welcome = demo.welcome();
         assert!(welcome.contains(&format!("https://{}\n", demo.address)), "{welcome}");
         assert!(welcome.contains(&format!("http://{}/status", demo.admin)), "{welcome}");

@@ -1,5 +1,7 @@
 //! The demo's page: one embedded file, filled in and sent under a strict content security policy.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{self, HeaderValue};
@@ -14,6 +16,8 @@ pub struct Page {
     pub tunnels_max: usize,
     /// Length of the drain window, in milliseconds.
     pub drain_window_ms: u128,
+    /// The address of the status page.
+    pub admin: SocketAddr,
 }
 
 impl Page {
@@ -55,6 +59,7 @@ impl Page {
             .replace("{{message_max}}", &self.message_max.to_string())
             .replace("{{tunnels_max}}", &self.tunnels_max.to_string())
             .replace("{{drain_window_ms}}", &self.drain_window_ms.to_string())
+            .replace("{{admin}}", &self.admin.to_string())
     }
 }
 
@@ -70,13 +75,22 @@ const TEMPLATE: &str = include_str!("page.html");
 mod tests {
     use super::*;
 
-    const PAGE: Page = Page { message_max: 4096, tunnels_max: 7, drain_window_ms: 1500 };
+    const PAGE: Page = Page {
+        message_max: 4096,
+        tunnels_max: 7,
+        drain_window_ms: 1500,
+        admin: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9180),
+    };
 
     #[test]
     fn fills_all_placeholders_and_loads_nothing_external() {
         let page = PAGE.render("abc");
         assert!(!page.contains("{{"), "a placeholder is left");
         assert!(page.contains("4096") && page.contains("1500"));
+        // A link loads nothing until it is followed.
+        let link = "<a href=\"http://127.0.0.1:9180/status\"";
+        assert!(page.contains(link), "no link to the status page");
+        let page = page.replace(link, "");
         for external in ["src=\"http", "href=\"http", "@import", "url(http", "innerHTML"] {
             assert!(!page.contains(external), "{external}");
         }

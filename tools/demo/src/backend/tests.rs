@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -10,7 +10,12 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 use super::websocket::CHAT_TEXT_MAX;
 use super::*;
 
-const PAGE: Page = Page { message_max: 1 << 20, tunnels_max: 32, drain_window_ms: 3000 };
+const PAGE: Page = Page {
+    message_max: 1 << 20,
+    tunnels_max: 32,
+    drain_window_ms: 3000,
+    admin: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180),
+};
 
 /// A running backend, its address, and the drain requests.
 async fn start() -> (Backend, SocketAddr, mpsc::Receiver<()>) {
