@@ -1,4 +1,4 @@
-# docker build -t tidegate .
+# docker build --build-arg COMMIT=$(git rev-parse --short=12 HEAD) -t tidegate .
 # docker run -d --name tidegate -p 443:443 --stop-timeout 60 -v /etc/tidegate:/etc/tidegate:ro tidegate
 #
 # The container runs as user 65532, which must be able to read the keys. Set --stop-timeout to more than
@@ -7,12 +7,14 @@
 # the same machine, use --network host; ports below 1024 then need --sysctl, or use a higher port.
 FROM rust:1-bookworm AS build
 WORKDIR /src
-COPY Cargo.toml Cargo.lock ./
+COPY Cargo.toml Cargo.lock build.rs proxy.toml.example ./
 COPY crates ./crates
 COPY src ./src
 COPY benches ./benches
 COPY tools ./tools
-RUN cargo build --locked --release --bin tidegate && mkdir -m 700 /run/tidegate
+# The commit that `tidegate --version` names; the repository is not part of the build.
+ARG COMMIT
+RUN TIDEGATE_COMMIT=$COMMIT cargo build --locked --release --bin tidegate && mkdir -m 700 /run/tidegate
 
 # Contains only glibc, libgcc and CA certificates; no shell.
 FROM gcr.io/distroless/cc-debian12:nonroot

@@ -1,13 +1,13 @@
-//! The command line, and the shell completions and man pages generated from its definitions.
+//! The command line, and the shell completions generated from its definitions.
 
-use std::fs;
+pub mod man;
+
 use std::io::{self, Write};
 #[cfg(feature = "demo")]
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
-use clap_mangen::Man;
 use tidegate::ctl::args::CtlArgs;
 
 /// A TLS-terminating reverse proxy that understands WebSockets.
@@ -16,7 +16,7 @@ use tidegate::ctl::args::CtlArgs;
 /// configuration file defines listeners, routes and limits.
 #[derive(Debug, Parser)]
 #[command(
-    version,
+    version = VERSION,
     arg_required_else_help = true,
     after_help = EXAMPLES
 )]
@@ -39,7 +39,7 @@ pub enum CliCommand {
   tidegate run --config /etc/tidegate/proxy.toml")]
     Run {
         /// Path of the configuration file.
-        #[arg(long, value_name = "FILE")]
+        #[arg(short, long, value_name = "FILE")]
         config: PathBuf,
     },
     /// Check a configuration file and its certificates without applying them.
@@ -48,8 +48,9 @@ pub enum CliCommand {
     /// compared with the configuration of a running process: the output lists what a reload would
     /// change, and how many open tunnels each change affects.
     #[command(after_help = "Examples:
-  tidegate check --config /etc/tidegate/proxy.toml
-  tidegate check --diff --config /etc/tidegate/proxy.toml")]
+  tidegate check
+  tidegate check --diff
+  tidegate check --config proxy.toml")]
     Check(CheckArgs),
     /// Try the proxy with a generated certificate, a built-in backend and a web page.
     #[cfg(feature = "demo")]
@@ -87,7 +88,7 @@ pub enum CliCommand {
 #[derive(Debug, clap::Args)]
 pub struct CheckArgs {
     /// Path of the configuration file.
-    #[arg(long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", default_value = CONFIG_DEFAULT)]
     pub config: PathBuf,
     /// Show what a running process would change if it reloaded this file.
     #[arg(long)]
@@ -134,130 +135,38 @@ pub fn completions(shell: Shell, out: &mut impl Write) -> io::Result<()> {
     out.flush()
 }
 
-/// Writes the man pages `tidegate.1`, `tidegate-ctl.1`, `tidegate-ctl-status.1` and so on to a
-/// directory.
-///
-/// # Errors
-///
-/// The error of the file system, with the path of the file.
-pub fn man(directory: &Path) -> io::Result<()> {
-    let mut root = Arguments::command().disable_help_subcommand(true);
-    root.build();
-    write_pages(&root, directory)
-}
-
-fn write_pages(command: &clap::Command, directory: &Path) -> io::Result<()> {
-    let man = Man::new(command.clone()).manual("tidegate").source(SOURCE);
-    let path = directory.join(man.get_filename());
-    let page = render_page(command, &man)?;
-    fs::write(&path, page)
-        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
-    let mut visible = command.get_subcommands().filter(|command| !command.is_hide_set());
-    visible.try_for_each(|command| write_pages(command, directory))
-}
-
-fn render_page(command: &clap::Command, man: &Man) -> io::Result<Vec<u8>> {
-    let name = command.get_display_name().unwrap_or_else(|| command.get_name());
-    let mut page = Vec::new();
-    man.render_title(&mut page)?;
-    let about = command.get_about().map(ToString::to_string).unwrap_or_default();
-    writeln!(page, ".SH NAME\n{} \\- {}", escape_roff(name), escape_roff(&about))?;
-    man.render_synopsis_section(&mut page)?;
-    man.render_description_section(&mut page)?;
-    man.render_options_section(&mut page)?;
-    if command.get_subcommands().any(|command| !command.is_hide_set()) {
-        man.render_subcommands_section(&mut page)?;
-    }
-    if let Some(examples) = command.get_after_help() {
-        let examples = examples.to_string();
-        let examples = examples.strip_prefix("Examples:\n").unwrap_or(&examples);
-        write!(page, ".SH EXAMPLES\n.nf\n{}\n.fi\n", escape_roff(examples))?;
-    }
-    let ctl = name.starts_with("tidegate-ctl");
-    page.extend_from_slice(if ctl { CTL_EXIT_STATUS } else { EXIT_STATUS }.as_bytes());
-    if ctl {
-        page.extend_from_slice(CTL_FILES.as_bytes());
-    }
-    let others = SEE_ALSO
-        .iter()
-        .filter(|other| **other != name)
-        .map(|other| format!("\\fB{}\\fR(1)", escape_roff(other)));
-    writeln!(page, ".SH \"SEE ALSO\"\n{}", others.collect::<Vec<_>>().join(",\n"))?;
-    Ok(page)
-}
-
-/// Escapes text for roff. Lines that begin with a dot are not supported.
-fn escape_roff(text: &str) -> String {
-    text.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq")
-}
-
 #[cfg(feature = "demo")]
 const EXAMPLES: &str = "Examples:
   tidegate demo
-  tidegate check --config /etc/tidegate/proxy.toml
+  tidegate check
   tidegate run --config /etc/tidegate/proxy.toml
   tidegate ctl status";
 
 #[cfg(not(feature = "demo"))]
 const EXAMPLES: &str = "Examples:
-  tidegate check --config /etc/tidegate/proxy.toml
+  tidegate check
   tidegate run --config /etc/tidegate/proxy.toml
   tidegate ctl status";
 
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The version, and what it was built from.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("TIDEGATE_BUILD"), ")");
 
-const SOURCE: &str = concat!("tidegate ", env!("CARGO_PKG_VERSION"));
+/// The file that the shipped unit uses.
+const CONFIG_DEFAULT: &str = "/etc/tidegate/proxy.toml";
 
-const SEE_ALSO: [&str; 4] = ["tidegate", "tidegate-check", "tidegate-ctl", "tidegate-run"];
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-const EXIT_STATUS: &str = r#".SH "EXIT STATUS"
-.TP
-.B 0
-Success: the file is valid, or the process has shut down after a signal.
-.TP
-.B 1
-The command failed; standard error has the reason.
-.TP
-.B 2
-The command line is invalid.
-.TP
-.B 69
-The proxy cannot be reached over the control socket, or did not answer properly.
-.TP
-.B 78
-The configuration is invalid; standard error lists every error.
-"#;
-
-const CTL_EXIT_STATUS: &str = r#".SH "EXIT STATUS"
-.TP
-.B 0
-Success.
-.TP
-.B 1
-The command failed or was rejected; standard error has the reason.
-.TP
-.B 2
-The command line is invalid.
-.TP
-.B 69
-The proxy cannot be reached over the control socket, or did not answer properly.
-.TP
-.B 78
-The configuration to reload is invalid; standard error lists every error.
-"#;
-
-const CTL_FILES: &str = r#".SH FILES
-.TP
-.I /run/tidegate/control.sock
-The control socket of the shipped unit. Only root and the user that tidegate runs as may use it.
-.SH ENVIRONMENT
-.TP
-.B TIDEGATE_SOCKET
-The path of the control socket if \fB\-\-socket\fR is not given.
-.TP
-.B RUNTIME_DIRECTORY
-The directory of control.sock if neither is given.
-.TP
-.B NO_COLOR
-If set, output is neither bold nor coloured.
-"#;
+    #[test]
+    fn check_reads_the_file_of_the_unit_by_default() {
+        let unit = include_str!("../systemd/tidegate.service");
+        assert!(unit.contains(&format!("run --config {CONFIG_DEFAULT}\n")), "{unit}");
+        let parsed = Arguments::try_parse_from(["tidegate", "check"]).map(|parsed| parsed.command);
+        let Ok(CliCommand::Check(args)) = parsed else { panic!("{parsed:?}") };
+        assert_eq!(args.config, PathBuf::from(CONFIG_DEFAULT));
+        let parsed = Arguments::try_parse_from(["tidegate", "check", "-c", "x.toml"]);
+        let Ok(CliCommand::Check(args)) = parsed.map(|parsed| parsed.command) else { panic!("-c") };
+        assert_eq!(args.config, PathBuf::from("x.toml"));
+    }
+}

@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         CliCommand::Demo { listen } => demo::main(listen),
         CliCommand::Ctl(ctl) => ctl::main(ctl),
         CliCommand::Completions { shell } => exit_code(&cli::completions(shell, &mut io::stdout())),
-        CliCommand::Man { directory } => exit_code(&cli::man(&directory)),
+        CliCommand::Man { directory } => exit_code(&cli::man::write(&directory)),
     }
 }
 

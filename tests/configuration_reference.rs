@@ -10,12 +10,12 @@ use std::fs;
 
 use tidegate::config::explain::effect::AppliesTo;
 use tidegate::config::explain::listing::{effective, when_effective};
+use tidegate::config::explain::reference::{RULER, ReferenceBlock, ReferenceTable, tables};
 use tidegate::config::schema::known_keys;
 use tidegate::config::settings::Settings;
 use tidegate::control_protocol::response::EffectiveKey;
 
 const EXAMPLE: &str = include_str!("../proxy.toml.example");
-const RULER: &str = "# ---- every key";
 const WIDTH: usize = 100;
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
 
@@ -38,9 +38,9 @@ fn reference_matches_the_code() {
 #[test]
 fn every_key_has_a_row() {
     let mut rows = BTreeSet::new();
-    for section in sections() {
-        for key in section.rows.iter().flat_map(|row| &row.keys) {
-            rows.insert(format!("{}.{key}", section.path()));
+    for table in tables(EXAMPLE) {
+        for (key, _) in table.rows.iter().flat_map(|row| &row.keys) {
+            rows.insert(format!("{}.{key}", path(&table)));
         }
     }
     for key in known_keys() {
@@ -53,49 +53,22 @@ fn every_key_has_a_row() {
     }
 }
 
-/// A table of the file.
-#[derive(Default)]
-struct Section {
-    /// `[[route]]`, `[route.limits]`
-    header: String,
-    intro: Vec<Block>,
-    rows: Vec<Row>,
+/// `route[].limits`
+fn path(table: &ReferenceTable) -> String {
+    let name = table.header.trim_matches(['[', ']']);
+    match name.strip_prefix("route.") {
+        Some(below) => format!("route[].{below}"),
+        None if table.header.starts_with("[[") => format!("{name}[]"),
+        None => name.to_owned(),
+    }
 }
 
-/// Keys described by one comment.
-struct Row {
-    keys: Vec<String>,
-    words: String,
-}
-
-enum Block {
-    Words(String),
-    Code(String),
-}
-
-impl Section {
-    /// `route[].limits`
-    fn path(&self) -> String {
-        let name = self.header.trim_matches(['[', ']']);
-        match name.strip_prefix("route.") {
-            Some(below) => format!("route[].{below}"),
-            None if self.header.starts_with("[[") => format!("{name}[]"),
-            None => name.to_owned(),
-        }
-    }
-
-    /// Whether its keys repeat those of another table.
-    fn is_like_another(&self) -> bool {
-        matches!(self.header.as_str(), "[route.limits]" | "[route.heartbeat]")
-    }
-
-    fn anchor(&self) -> String {
-        self.header.replace(['[', ']', '.'], "")
-    }
+fn anchor(table: &ReferenceTable) -> String {
+    table.header.replace(['[', ']', '.'], "")
 }
 
 fn reference() -> String {
-    let sections = sections();
+    let sections = tables(EXAMPLE);
     let (live, _) = EXAMPLE.split_once(RULER).expect("a ruler above the keys");
     let minimal = Settings::parse(live, "proxy.toml").unwrap_or_else(|faults| panic!("{faults}"));
     let mut defaults = BTreeMap::new();
@@ -103,7 +76,7 @@ fn reference() -> String {
         defaults.insert(key.key.replace("[0]", "[]"), key);
     }
     let links: Vec<(String, String)> =
-        sections.iter().map(|of| (of.header.clone(), of.anchor())).collect();
+        sections.iter().map(|of| (of.header.clone(), anchor(of))).collect();
     let mut text = beginning(live);
     for section in &sections {
         write_section(&mut text, section, &defaults, &links);
@@ -149,15 +122,15 @@ fn beginning(live: &str) -> String {
 
 fn write_section(
     text: &mut String,
-    section: &Section,
+    section: &ReferenceTable,
     defaults: &BTreeMap<String, EffectiveKey>,
     links: &[(String, String)],
 ) {
     let _ = write!(text, "\n## `{}`\n", section.header);
     for block in &section.intro {
         let _ = match block {
-            Block::Words(words) => write!(text, "\n{}\n", wrapped(&marked(words, links))),
-            Block::Code(code) => write!(text, "\n```toml\n{}\n```\n", code.trim_end()),
+            ReferenceBlock::Words(words) => write!(text, "\n{}\n", wrapped(&marked(words, links))),
+            ReferenceBlock::Code(code) => write!(text, "\n```toml\n{}\n```\n", code.trim_end()),
         };
     }
     if section.is_like_another() {
@@ -166,19 +139,20 @@ fn write_section(
     text.push_str("\n| Key | Default | Takes effect | Meaning |\n| --- | --- | --- | --- |\n");
     for row in &section.rows {
         let of = |show: &dyn Fn(&str) -> String| {
-            row.keys.iter().map(|key| show(key)).collect::<Vec<_>>().join("<br>")
+            row.keys.iter().map(|(key, _)| show(key)).collect::<Vec<_>>().join("<br>")
         };
-        let path = |key: &str| format!("{}.{key}", section.path());
+        let path = |key: &str| format!("{}.{key}", path(section));
         let keys = of(&|key| format!("`{key}`"));
         let default = of(&|key| default(defaults.get(&path(key))));
-        let mut times: Vec<&str> = row.keys.iter().map(|key| effect_label(&path(key))).collect();
+        let mut times: Vec<&str> =
+            row.keys.iter().map(|(key, _)| effect_label(&path(key))).collect();
         times.dedup();
         let words = match row.words.as_str() {
             "" => "As in the table above.".to_owned(),
             words => marked(words, links).replace('|', "\\|"),
         };
         let _ = writeln!(text, "| {keys} | {default} | {} | {words} |", times.join("<br>"));
-        row.keys.iter().for_each(|key| write_parts(text, key, &path(key), defaults));
+        row.keys.iter().for_each(|(key, _)| write_parts(text, key, &path(key), defaults));
     }
 }
 
@@ -274,67 +248,4 @@ fn wrapped(text: &str) -> String {
         let _ = write!(last, "{between}{word}");
     }
     lines.join("\n")
-}
-
-fn sections() -> Vec<Section> {
-    let (_, below) = EXAMPLE.split_once(RULER).expect("a ruler above the keys");
-    let mut sections: Vec<Section> = Vec::new();
-    let (mut words, mut code) = (String::new(), String::new());
-    for line in below.lines().skip(1) {
-        if let Some((header, intro)) = header(line) {
-            let intro = (!intro.is_empty()).then(|| Block::Words(intro.to_owned()));
-            let (header, intro) = (header.to_owned(), intro.into_iter().collect());
-            sections.push(Section { header, intro, rows: Vec::new() });
-            continue;
-        }
-        let Some(section) = sections.last_mut() else { continue };
-        let text = line.strip_prefix('#').unwrap_or("");
-        if let Some(example) = text.strip_prefix("     ") {
-            flush(&mut words, section, Block::Words);
-            let _ = writeln!(code, "{example}");
-            continue;
-        }
-        flush(&mut code, section, Block::Code);
-        let text = text.trim();
-        if text.is_empty() {
-            flush(&mut words, section, Block::Words);
-        } else if let Some(key) = key(text) {
-            if words.is_empty()
-                && let Some(last) = section.rows.last_mut()
-            {
-                last.keys.push(key.to_owned());
-                continue;
-            }
-            let words = std::mem::take(&mut words);
-            section.rows.push(Row { keys: vec![key.to_owned()], words });
-        } else {
-            let between = if words.is_empty() { "" } else { " " };
-            let _ = write!(words, "{between}{text}");
-        }
-    }
-    sections
-}
-
-/// Text above the first key belongs to the table.
-fn flush(buffer: &mut String, section: &mut Section, block: impl Fn(String) -> Block) {
-    if !buffer.is_empty() {
-        section.intro.push(block(std::mem::take(buffer)));
-    }
-}
-
-/// `# [[route]]   Some words.`, or `[limits]`.
-fn header(line: &str) -> Option<(&str, &str)> {
-    if line.starts_with('[') {
-        return Some((line.trim_end(), ""));
-    }
-    let text = line.strip_prefix("# [")?;
-    let end = text.find("]   ")?;
-    Some((&line[2..end + 4], text[end + 1..].trim()))
-}
-
-/// The key of `key = value`.
-fn key(text: &str) -> Option<&str> {
-    let (key, _) = text.split_once(" = ")?;
-    let word = |byte: u8| byte.is_ascii_lowercase() || byte == b'_' || byte.is_ascii_digit();
-    key.bytes().all(word).then_some(key)
 }

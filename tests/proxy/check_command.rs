@@ -361,8 +361,13 @@ async fn stop_during_start_exits_cleanly() {
 fn version_and_help_are_printed() {
     let folder = TempDir::new();
     let version = run(&folder, &["--version"]);
-    let expected = format!("tidegate {}\n", env!("CARGO_PKG_VERSION"));
-    assert_eq!((version.status.code(), version.stdout), (Some(0), expected.into_bytes()));
+    let text = String::from_utf8(version.stdout).unwrap();
+    assert_eq!(version.status.code(), Some(0), "{text}");
+    assert!(text.starts_with(&format!("tidegate {} (", env!("CARGO_PKG_VERSION"))), "{text}");
+    // With the versions that were compiled in, and one line for bug reports.
+    assert!(text.contains(", rustls 0.") && text.contains(", aws-lc-rs 1."), "{text}");
+    assert!(text.contains("commit ") || text.contains("(development build, "), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
     for words in [&["--help"][..], &["run", "--help"], &["check", "--help"], &["help", "demo"]] {
         let help = run(&folder, words);
         assert_eq!(help.status.code(), Some(0), "{words:?}");

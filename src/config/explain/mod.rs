@@ -4,3 +4,4 @@
 pub(crate) mod difference;
 pub mod effect;
 pub mod listing;
+pub mod reference;

@@ -78,7 +78,15 @@ fn completions_and_man_pages_list_every_command() {
     let folder = TempDir::new();
     let output = output(command(&["man"]).arg(folder.path()));
     assert_eq!((output.code, output.err.as_str()), (Some(0), ""));
-    let page = |name: &str| fs::read_to_string(folder.path().join(format!("{name}.1"))).unwrap();
+    let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+    let page = |name: &str| match name {
+        // The page of the daemon.
+        "tidegate-run" => read("tidegate.8"),
+        name => read(&format!("{name}.1")),
+    };
+    assert_eq!(read("tidegate-run.1"), ".so man8/tidegate.8\n");
+    assert!(read("tidegate.8").starts_with(".ie") && read("tidegate.8").contains(".SH SIGNALS\n"));
+    assert!(read("proxy.toml.5").contains("\n.SH \"[[listener]]\"\n"), "{}", read("proxy.toml.5"));
     let commands = [
         "status",
         "top",
