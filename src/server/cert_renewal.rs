@@ -1,17 +1,15 @@
-//! Certificate renewal. The certificate files are checked every 10 s, through symbolic links;
-//! changed certificates are loaded and replace the old ones together, or not at all on an error.
-//! The same timer warns of certificates that are about to expire.
+//! Certificate renewal: changed certificates are loaded and replace the old ones together, or not at all
+//! on an error. Each scan of their files also warns of certificates that are about to expire.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::server::ProducesTickets;
-use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tracing::{error, info};
 
+use super::file_watcher::{ChangedFiles, FileWatcher, ScanResult, WatchedFiles};
 use super::reload::{self, ConfigSource};
+use crate::config::settings::Settings;
 use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
@@ -25,134 +23,75 @@ use crate::tls::certs::pair::FileState;
 
 /// Watches the files of the active certificates.
 pub struct CertWatcher {
-    poll: Interval,
-    /// A scan in progress, in a blocking thread: a slow disk must not delay signals.
-    scan: Option<JoinHandle<ScanResult>>,
-    failure: Option<ScanFailure>,
+    files: FileWatcher<CertFiles>,
     expiry: ExpiryWarnings,
 }
 
-/// The result of a scan of the files.
-pub enum ScanResult {
-    /// The files are those of the active certificates.
-    Unchanged,
-    /// The files are still invalid, and their errors have been logged.
-    StillInvalid,
-    /// The files have changed and are invalid.
-    Invalid(Vec<FileState>, Vec<LateDiagnostic>),
-    /// The files contain other certificates, ready to be applied.
-    Changed(Box<ChangedCerts>),
-}
+/// The chains and keys of the certificates.
+pub struct CertFiles;
 
-/// Certificates that are ready to be applied.
-pub struct ChangedCerts {
-    /// The snapshot that they replace.
-    before: Arc<Snapshot>,
-    after: Snapshot,
-    /// Warnings that the replaced certificates did not have.
-    warnings: Vec<LateDiagnostic>,
-}
+impl WatchedFiles for CertFiles {
+    type State = Vec<FileState>;
+    // A chain and a key that match are complete.
+    const WAIT_UNTIL_STABLE: bool = false;
 
-/// Invalid files.
-struct ScanFailure {
-    files: Vec<FileState>,
-    /// Whether the errors were logged. That happens once a second scan finds the same invalid files,
-    /// because the first may have read files that were still being written.
-    logged: bool,
+    fn loaded(snapshot: &Snapshot) -> Option<Self::State> {
+        snapshot.certs().map(|certs| certs.file_states().to_vec())
+    }
+
+    fn current(settings: &Settings) -> Self::State {
+        current_file_states(&settings.certificates)
+    }
+
+    fn load(
+        snapshot: &Snapshot,
+        ticketer: &Arc<dyn ProducesTickets>,
+    ) -> Result<Snapshot, Vec<LateDiagnostic>> {
+        snapshot.with_certificates(ticketer)
+    }
 }
 
 impl CertWatcher {
     /// Starts to watch. The caller logs the warnings of this snapshot.
     pub fn new(snapshot: &Snapshot) -> Self {
-        let mut poll = interval_at(Instant::now() + POLL_INTERVAL, POLL_INTERVAL);
-        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut expiry = ExpiryWarnings::default();
         expiry.update(snapshot, wall());
-        Self { poll, scan: None, failure: None, expiry }
+        Self { files: FileWatcher::start(), expiry }
     }
 
     /// Waits for the next scan and returns its result. Cancel safe.
-    pub async fn scan(&mut self, state: &ProxyState) -> ScanResult {
-        loop {
-            if let Some(scan) = &mut self.scan {
-                let result = scan.await;
-                self.scan = None;
-                return result.unwrap_or(ScanResult::Unchanged);
-            }
-            self.poll.tick().await;
-            let (snapshot, ticketer) = (state.snapshot(), state.ticketer.clone());
-            let logged = self.failure.as_ref().filter(|failure| failure.logged);
-            let logged = logged.map(|failure| failure.files.clone());
-            let scan = move || compare(snapshot, &ticketer, logged.as_deref());
-            self.scan = Some(spawn_blocking(scan));
-        }
+    pub async fn scan(&mut self, state: &ProxyState) -> ScanResult<Vec<FileState>> {
+        self.files.scan(state).await
     }
 
     /// Applies the result of a scan and logs it.
-    pub fn apply(&mut self, result: ScanResult, state: &ProxyState, source: &ConfigSource) {
-        match result {
-            ScanResult::Unchanged => self.failure = None,
-            ScanResult::StillInvalid => {}
-            ScanResult::Invalid(files, errors) => self.reject(files, &errors, state, source),
-            ScanResult::Changed(changed) => {
-                self.failure = None;
-                // Otherwise a reload has loaded the certificates meanwhile.
-                if changed.before.generation == state.snapshot().generation {
-                    apply_renewal(*changed, state, source, &mut self.expiry);
+    pub fn apply(
+        &mut self,
+        result: ScanResult<Vec<FileState>>,
+        state: &ProxyState,
+        source: &ConfigSource,
+    ) {
+        match self.files.evaluate(result, state) {
+            None => {}
+            Some(Ok(changed)) => apply_renewal(changed, state, source, &mut self.expiry),
+            Some(Err(errors)) => {
+                state.metrics.renewed(false);
+                for error in source.locate(&errors).lines() {
+                    error!(error, "changed certificates rejected; the previous ones stay active");
                 }
             }
         }
         reload::warn(source, &self.expiry.update(&state.snapshot(), wall()));
     }
-
-    fn reject(
-        &mut self,
-        files: Vec<FileState>,
-        errors: &[LateDiagnostic],
-        state: &ProxyState,
-        source: &ConfigSource,
-    ) {
-        let found_again = self.failure.as_ref().is_some_and(|failure| failure.files == files);
-        if found_again {
-            state.metrics.renewed(false);
-            for error in source.locate(errors).lines() {
-                error!(error, "changed certificates rejected; the previous ones stay active");
-            }
-        }
-        self.failure = Some(ScanFailure { files, logged: found_again });
-    }
-}
-
-/// Compares the files with those that the snapshot was built from.
-fn compare(
-    before: Arc<Snapshot>,
-    ticketer: &Arc<dyn ProducesTickets>,
-    logged: Option<&[FileState]>,
-) -> ScanResult {
-    let Some(certs) = before.certs() else { return ScanResult::Unchanged };
-    let files = current_file_states(&before.settings.certificates);
-    if files == certs.file_states() {
-        return ScanResult::Unchanged;
-    }
-    if logged == Some(&files) {
-        return ScanResult::StillInvalid;
-    }
-    match before.with_certificates(ticketer) {
-        Ok(after) => {
-            let warnings = after.new_warnings(&before);
-            ScanResult::Changed(Box::new(ChangedCerts { before, after, warnings }))
-        }
-        Err(errors) => ScanResult::Invalid(files, errors),
-    }
 }
 
 fn apply_renewal(
-    changed: ChangedCerts,
+    changed: ChangedFiles,
     state: &ProxyState,
     source: &ConfigSource,
     expiry: &mut ExpiryWarnings,
 ) {
-    let ChangedCerts { before, after, warnings } = changed;
+    let ChangedFiles { before, after, warnings } = changed;
     let states = changed_certificates(&before, &after);
     let mut names: Vec<&str> = states.iter().map(|state| &*state.name).collect();
     let more = names.len().saturating_sub(NAMES_MAX);
@@ -185,14 +124,6 @@ fn changed_certificates(before: &Snapshot, after: &Snapshot) -> Vec<CertificateV
     states.filter(changed).cloned().collect()
 }
 
-impl Snapshot {
-    /// The warnings of this snapshot that the previous one did not have.
-    fn new_warnings(&self, previous: &Self) -> Vec<LateDiagnostic> {
-        let known: HashSet<&LateDiagnostic> = previous.static_warnings.iter().collect();
-        self.static_warnings.iter().filter(|warning| !known.contains(warning)).cloned().collect()
-    }
-}
-
 /// The last expiry step reported for each certificate, by index and end of validity.
 #[derive(Default)]
 struct ExpiryWarnings {
@@ -220,7 +151,6 @@ impl ExpiryWarnings {
     }
 }
 
-const POLL_INTERVAL: Duration = Duration::from_secs(10);
 /// Certificate names listed in one log line.
 const NAMES_MAX: usize = 5;
 
@@ -230,7 +160,6 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     use super::*;
-    use crate::config::settings::Settings;
     use crate::tls::terminate::ticketer;
 
     /// A proxy state with a certificate in a temporary folder, and its watcher.

@@ -5,6 +5,7 @@
 pub(crate) mod backend_probes;
 pub(crate) mod cert_renewal;
 pub(crate) mod critical_task;
+pub(crate) mod file_watcher;
 pub(crate) mod handover;
 pub(crate) mod listeners;
 pub(crate) mod lost_backends;

@@ -3,6 +3,7 @@
 pub(crate) mod clock;
 pub(crate) mod descriptors;
 pub(crate) mod entropy;
+pub(crate) mod file_identity;
 pub(crate) mod memory;
 pub(crate) mod systemd;
 pub(crate) mod watchdog;

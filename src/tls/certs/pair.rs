@@ -15,6 +15,7 @@ use rustls_pemfile::{Error as PemError, Item, read_one_from_slice};
 
 use super::chain;
 use crate::config::settings::CertificateSource;
+use crate::sys::file_identity::FileIdentity;
 
 /// A usable chain with its key.
 pub(super) struct CertPair {
@@ -49,16 +50,6 @@ pub struct FileState {
     key: Option<FileIdentity>,
 }
 
-/// Identifies the content of a file without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FileIdentity {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    /// Seconds and nanoseconds since 1970.
-    modified: (i64, i64),
-}
-
 impl FileState {
     /// The current state. A missing file has no identity.
     pub(super) fn now(source: &CertificateSource) -> Self {
@@ -68,18 +59,6 @@ impl FileState {
             }
             CertificateSource::Memory { .. } => Self::default(),
         }
-    }
-}
-
-impl FileIdentity {
-    fn of(path: &Path) -> Option<Self> {
-        let found = fs::metadata(path).ok()?;
-        Some(Self {
-            device: found.dev(),
-            inode: found.ino(),
-            bytes: found.size(),
-            modified: (found.mtime(), found.mtime_nsec()),
-        })
     }
 }
 
