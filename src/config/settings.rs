@@ -18,6 +18,7 @@ use super::source_map::SourceMap;
 use super::values::origin_rule::OriginRule;
 use super::values::patterns::{BackendAddress, HostPattern, PathPrefix};
 use crate::client::{ClientAddr, KeyPrefixes};
+use crate::http::forwarded::client_address::CLIENT_ADDRESS_HEADERS;
 use crate::http::head_limits::HeadLimits;
 
 /// A complete configuration.
@@ -102,6 +103,25 @@ pub enum ForwardedHeader {
     XForwardedFor,
     /// The `Forwarded` header (RFC 7239).
     Forwarded,
+    /// A header that contains nothing but the client's address, in lower case.
+    ClientAddress(&'static str),
+}
+
+impl ForwardedHeader {
+    /// Every choice.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let fixed = [Self::XForwardedFor, Self::Forwarded];
+        fixed.into_iter().chain(CLIENT_ADDRESS_HEADERS.map(Self::ClientAddress))
+    }
+
+    /// The name of the header in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::XForwardedFor => "x-forwarded-for",
+            Self::Forwarded => "forwarded",
+            Self::ClientAddress(name) => name,
+        }
+    }
 }
 
 /// Settings of one listening socket.

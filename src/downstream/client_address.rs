@@ -21,6 +21,9 @@ pub fn identify(
         _ if !trusted.contains(&connection.addr) => Forwarded::default(),
         ForwardedHeader::XForwardedFor => Forwarded::from_x_forwarded(headers, is_trusted),
         ForwardedHeader::Forwarded => Forwarded::from_forwarded(headers, is_trusted),
+        ForwardedHeader::ClientAddress(name) => {
+            Forwarded::from_client_address(headers, name, is_trusted)
+        }
     };
     forwarded.from_trusted = trusted.contains(&connection.addr);
     forwarded.chain.push(connection.addr);

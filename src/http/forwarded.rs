@@ -1,5 +1,5 @@
-//! The client address, scheme and host that trusted proxies report in `X-Forwarded-*` or
-//! `Forwarded` (RFC 7239).
+//! The client address, scheme and host that trusted proxies report in `X-Forwarded-*`, `Forwarded` (RFC
+//! 7239) or a header of the provider.
 //!
 //! The address list is read from the right, where the nearest proxy appended its entry, to the
 //! first address that is not a trusted proxy: that is the client. Everything left of it may have
@@ -11,6 +11,8 @@
 //! these if the proxies in front append to what it sends. This does not weaken the check of `Origin`:
 //! a web page cannot set these fields on a handshake, and a program that can set them can set any
 //! `Origin` as well. Backends also receive them with plain requests, so proxies must replace them.
+
+pub mod client_address;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -92,20 +94,26 @@ impl Forwarded {
         if chain_end == ChainEnd::Invalid {
             found.ignore("x-forwarded-for", "", "an entry is not an IP address");
         }
-        found.secure = found.leftmost(headers, &X_FORWARDED_PROTO, is_secure, BAD_PROTO);
-        found.host = found.leftmost(headers, &X_FORWARDED_HOST, authority, BAD_HOST);
+        found.read_x_forwarded(headers);
+        found
+    }
+
+    /// Reads the fields other than the addresses: `X-Forwarded-Proto`, `-Host` and `-Port`, and
+    /// `X-Request-Id`.
+    fn read_x_forwarded(&mut self, headers: &HeaderMap) {
+        self.secure = self.leftmost(headers, &X_FORWARDED_PROTO, is_secure, BAD_PROTO);
+        self.host = self.leftmost(headers, &X_FORWARDED_HOST, authority, BAD_HOST);
         let is_used = |port: &u16| *port != 0;
         let read_port = |text: &str| port(text).filter(is_used);
-        found.port = found.leftmost(headers, &X_FORWARDED_PORT, read_port, BAD_PORT);
+        self.port = self.leftmost(headers, &X_FORWARDED_PORT, read_port, BAD_PORT);
         // Proxies that do not terminate TLS themselves often report the port of their own listener.
-        if let (Some(secure), Some(port)) = (found.secure, found.port)
+        if let (Some(secure), Some(port)) = (self.secure, self.port)
             && port == if secure { 80 } else { 443 }
         {
-            found.port = None;
-            found.ignore("x-forwarded-port", &port.to_string(), "contradicts x-forwarded-proto");
+            self.port = None;
+            self.ignore("x-forwarded-port", &port.to_string(), "contradicts x-forwarded-proto");
         }
-        found.read_request_id(headers);
-        found
+        self.read_request_id(headers);
     }
 
     /// Reads `Forwarded` (RFC 7239) and `X-Request-Id`. Scheme and host are taken from the element

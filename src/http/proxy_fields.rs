@@ -12,9 +12,11 @@ pub fn is_proxy_field(name: &str) -> bool {
                 | "cf-connecting-ipv6"
                 | "cf-pseudo-ipv4"
                 | "client-ip"
+                | "do-connecting-ip"
                 // RFC 8470 5.1: only a server that accepts early data may send it.
                 | "early-data"
                 | "fastly-client-ip"
+                | "fly-client-ip"
                 | "forwarded"
                 | "forwarded-for"
                 | "host"
@@ -22,6 +24,7 @@ pub fn is_proxy_field(name: &str) -> bool {
                 | "true-client-ip"
                 | "x-appengine-user-ip"
                 | "x-azure-clientip"
+                | "x-azure-socketip"
                 | "x-client-ip"
                 | "x-cluster-client-ip"
                 | "x-envoy-external-address"
@@ -62,6 +65,12 @@ pub fn is_rewritten_field(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::forwarded::client_address::CLIENT_ADDRESS_HEADERS;
+
+    #[test]
+    fn untrusted_peers_cannot_send_client_addresses() {
+        assert!(CLIENT_ADDRESS_HEADERS.into_iter().all(is_proxy_field));
+    }
 
     #[test]
     fn rewritten_fields_belong_to_proxies() {

@@ -173,3 +173,20 @@ async fn parameters_that_are_not_understood_are_recorded() {
     assert_eq!(record["client"], "203.0.113.7");
     assert_eq!(record["forwarded_invalid"], "forwarded: proto is neither http nor https");
 }
+
+#[tokio::test]
+async fn header_of_a_provider_names_the_client() {
+    let setup = ForwardedSetup::new("header = \"CF-Connecting-IP\"", "").await;
+    let lines =
+        "CF-Connecting-IP: 203.0.113.7\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https";
+    let request = setup.forwarded(PROXY, lines).await;
+    assert_eq!(request.all("x-real-ip"), "203.0.113.7");
+    assert_eq!(request.all("x-forwarded-for"), "203.0.113.7, 127.0.0.2");
+    assert_eq!(request.all("x-forwarded-proto"), "https");
+    let request = setup.forwarded(UNTRUSTED, lines).await;
+    assert_eq!(request.all("x-forwarded-for"), "127.0.0.3");
+    assert_eq!(request.all("cf-connecting-ip"), "");
+    let record = setup.record("CF-Connecting-IP: unknown").await;
+    assert_eq!(record["client_source"], "invalid", "{record}");
+    assert_eq!(record["forwarded_invalid"], "cf-connecting-ip: not an IP address");
+}

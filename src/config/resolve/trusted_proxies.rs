@@ -25,8 +25,9 @@ pub(crate) fn trusted_proxies(file: &ConfigFile, sink: &mut DiagnosticSink<'_>) 
         }
     }
     // A key set explicitly to its default is always accepted.
-    if let (Some(location), ForwardedHeader::Forwarded, true, false) =
-        (given.header.location(), header, networks.is_empty(), given.addresses.is_invalid())
+    let names_none = networks.is_empty() && !given.addresses.is_invalid();
+    if let (Some(location), true, true) =
+        (given.header.location(), header != ForwardedHeader::XForwardedFor, names_none)
     {
         let problem = Problem::new("trusted_proxies.addresses is empty, so this header is ignored");
         sink.report(

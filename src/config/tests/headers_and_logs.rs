@@ -133,9 +133,11 @@ fn forwarded_header_requires_trusted_proxies() {
           (list the proxies in front of tidegate: addresses = [\"10.0.0.7\"])"]
     );
     assert_eq!(
-        errors_below("[trusted_proxies]\nheader = \"x-real-ip\""),
-        ["trusted_proxies.header: expected \"x-forwarded-for\" or \"forwarded\", \
-          found \"x-real-ip\""]
+        errors_below("[trusted_proxies]\nheader = \"client\""),
+        ["trusted_proxies.header: expected \"x-forwarded-for\", \"forwarded\", \
+          \"cf-connecting-ip\", \"true-client-ip\", \"x-real-ip\", \"fly-client-ip\", \
+          \"fastly-client-ip\", \"x-azure-socketip\" or \"do-connecting-ip\", \
+          found \"client\""]
     );
 }
 

@@ -101,7 +101,7 @@ impl TomlValue for ForwardedHeader {
     fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
         // Field names are case-insensitive (RFC 9110 section 5.1).
         let lower = value.as_str().map(|text| DeValue::String(text.to_ascii_lowercase().into()));
-        let choices = [("x-forwarded-for", Self::XForwardedFor), ("forwarded", Self::Forwarded)];
+        let choices: Vec<_> = Self::all().map(|header| (header.name(), header)).collect();
         choice(lower.as_ref().unwrap_or(value), &choices)
     }
 }

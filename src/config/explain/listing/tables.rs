@@ -11,8 +11,8 @@ use crate::config::explain::effect::AppliesTo::{
     Connections, Drain, Immediately, Requests, Restart, Tunnels,
 };
 use crate::config::settings::{
-    AccessTarget, CertificateSource, ControlSocket, ERROR_PAGES, ForwardedHeader, HttpsRedirect,
-    LogFormat, RequestTimeouts, Settings,
+    AccessTarget, CertificateSource, ControlSocket, ERROR_PAGES, HttpsRedirect, LogFormat,
+    RequestTimeouts, Settings,
 };
 use crate::config::values::network::show_network;
 
@@ -165,14 +165,7 @@ fn rates(settings: &Settings) -> KeyGroup {
 fn trusted_proxies(settings: &Settings) -> KeyGroup {
     let mut group = KeyGroup::new("trusted_proxies");
     group.add("addresses", Requests, networks(&settings.trusted_proxies.networks));
-    group.add(
-        "header",
-        Requests,
-        text(match settings.trusted_proxies.header {
-            ForwardedHeader::XForwardedFor => "x-forwarded-for",
-            ForwardedHeader::Forwarded => "forwarded",
-        }),
-    );
+    group.add("header", Requests, text(settings.trusted_proxies.header.name()));
     group
 }
 
