@@ -1,8 +1,6 @@
 //! Names the commit, rustls and the crypto library in `tidegate --version`. Runs no program and needs no
 //! git: it reads `Cargo.lock` and the files of `.git`.
 
-#![expect(clippy::print_stdout, reason = "this is how a build script talks to cargo")]
-
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -100,17 +100,24 @@ fn check(args: CheckArgs) -> ExitCode {
         Err(diagnostics) => return invalid_config(&diagnostics.to_string()),
     };
     let (listeners, routes) = (settings.listeners.len(), settings.routes.len());
-    match app::check(settings) {
-        Ok(warnings) => print_warnings(&config, &warnings),
+    let trusted_proxies = match app::check(settings) {
+        Ok(checked) => {
+            print_warnings(&config, &checked.warnings);
+            checked.trusted_proxies
+        }
         Err(RunError::Settings(errors)) if json => {
             let diagnostics = locate(&config, &errors);
             return ctl::print_rejection(diagnostics.iter().flat_map(Diagnostics::lines).collect());
         }
         Err(error) => return report_error(&config, &error),
-    }
+    };
     if !json {
         let name = config.display();
-        let summary = format!("{name}: valid: {listeners} listener(s), {routes} route(s)");
+        let mut summary = format!("{name}: valid: {listeners} listener(s), {routes} route(s)");
+        for file in trusted_proxies.files.iter() {
+            let path = file.path.display();
+            summary += &format!("\n{path}: {} address(es) of trusted proxies", file.networks);
+        }
         // If standard output is closed, the exit code still tells the result.
         let _ = writeln!(io::stdout(), "{summary}");
     }

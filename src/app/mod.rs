@@ -12,6 +12,7 @@ use std::path::Path;
 use crate::config::settings::Settings;
 use crate::config::toml::diagnostic::Diagnostics;
 use crate::config::toml::late_diagnostic::LateDiagnostic;
+use crate::config::trusted_proxies::TrustedProxies;
 use crate::proxy::snapshot::Snapshot;
 use crate::sys::clock::wall;
 use crate::sys::descriptors;
@@ -38,14 +39,25 @@ pub fn load(path: &Path) -> Result<Settings, Diagnostics> {
     })
 }
 
-/// Validates a configuration as [`run`](run::run) would, without binding anything. Returns
-/// warnings.
+/// A configuration that would start.
+#[derive(Debug)]
+pub struct CheckedConfig {
+    /// Warnings about it.
+    pub warnings: Vec<LateDiagnostic>,
+    /// The proxies it trusts.
+    pub trusted_proxies: TrustedProxies,
+}
+
+/// Validates a configuration as [`run`](run::run) would, without binding anything.
 ///
 /// # Errors
 /// Everything that would keep the process from starting, except for sockets.
-pub fn check(settings: Settings) -> Result<Vec<LateDiagnostic>, RunError> {
+pub fn check(settings: Settings) -> Result<CheckedConfig, RunError> {
     let ticketer = ticketer().map_err(|error| RunError::System(error.to_string()))?;
     Snapshot::build(settings, None, &ticketer, descriptors::raise_limit())
-        .map(|snapshot| snapshot.warnings(wall()))
+        .map(|snapshot| CheckedConfig {
+            warnings: snapshot.warnings(wall()),
+            trusted_proxies: snapshot.trusted_proxies,
+        })
         .map_err(RunError::Settings)
 }

@@ -19,6 +19,7 @@ use crate::config::settings::Settings;
 use crate::control_protocol::response::ReloadResult;
 use crate::listener::inherited::InheritedSockets;
 use crate::proxy::state::ProxyState;
+use crate::server::address_files::AddressFileWatcher;
 use crate::server::cert_renewal::CertWatcher;
 use crate::server::critical_task::TaskExited;
 use crate::server::handover::{HandoverOutcome, HandoverUnavailable, Program, hand_over};
@@ -82,6 +83,7 @@ async fn serve(
 ) -> Result<ExitCause, TaskExited> {
     let mut sweep = interval(SWEEP_INTERVAL);
     let mut certificates = CertWatcher::new(&state.snapshot());
+    let mut address_files = AddressFileWatcher::start();
     let program = match source {
         ConfigSource::File(_) => Program::current().ok_or(HandoverUnavailable::UnknownProgram),
         ConfigSource::Fixed(_) => Err(HandoverUnavailable::NoConfigFile),
@@ -116,6 +118,7 @@ async fn serve(
                 let _ = ReloadRequest::send(request, result);
             }
             scan = certificates.scan(state) => certificates.apply(scan, state, source),
+            scan = address_files.scan(state) => address_files.apply(scan, state, source),
             exited = listeners.failed_task() => return Err(exited),
             _ = sweep.tick() => state.snapshot().handshake_rate.sweep(),
         }

@@ -13,6 +13,7 @@ pub mod schema;
 pub mod settings;
 pub(crate) mod source_map;
 pub mod toml;
+pub mod trusted_proxies;
 pub mod values;
 
 #[cfg(test)]

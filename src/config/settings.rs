@@ -1,7 +1,6 @@
 //! The configuration after validation. Every value has a domain type, every default is filled in,
 //! and no further checks are necessary.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -13,11 +12,11 @@ use hyper::header::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use ws::SessionPolicy;
 
-use super::address_rules::{AddressRules, FirstNetworks};
+use super::address_rules::AddressRules;
 use super::source_map::SourceMap;
 use super::values::origin_rule::OriginRule;
 use super::values::patterns::{BackendAddress, HostPattern, PathPrefix};
-use crate::client::{ClientAddr, KeyPrefixes};
+use crate::client::KeyPrefixes;
 use crate::http::forwarded::client_address::CLIENT_ADDRESS_HEADERS;
 use crate::http::head_limits::HeadLimits;
 
@@ -38,7 +37,7 @@ pub struct Settings {
     /// Address prefixes that identify one client.
     pub client_key: KeyPrefixes,
     /// Proxies that may state the client's address.
-    pub trusted_proxies: TrustedProxies,
+    pub trusted_proxies: TrustedProxySettings,
     /// Limits on open connections and tunnels.
     pub concurrency: ConcurrencySettings,
     /// Rate limits of one client.
@@ -75,25 +74,13 @@ pub enum ControlSocket {
 
 /// Proxies in front of tidegate that may state the client's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TrustedProxies {
-    /// Their networks; empty if no proxy is trusted.
+pub struct TrustedProxySettings {
+    /// Their networks, without those of the files.
     pub networks: Arc<[IpNet]>,
+    /// Files that contain more networks, one per line.
+    pub files: Arc<[PathBuf]>,
     /// The header that carries the client's address; the other one is removed.
     pub header: ForwardedHeader,
-}
-
-impl TrustedProxies {
-    /// Whether the peer at this address is a trusted proxy.
-    pub fn contains(&self, addr: &ClientAddr) -> bool {
-        self.networks.iter().any(|network| network.contains(&addr.ip()))
-    }
-}
-
-/// Lists the first networks.
-impl fmt::Display for TrustedProxies {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        FirstNetworks(&self.networks).fmt(f)
-    }
 }
 
 /// The header in which trusted proxies name the client.

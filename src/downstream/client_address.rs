@@ -4,7 +4,8 @@
 use hyper::HeaderMap;
 
 use crate::client::{AddrSource, ClientInfo, KeyPrefixes};
-use crate::config::settings::{ForwardedHeader, TrustedProxies};
+use crate::config::settings::ForwardedHeader;
+use crate::config::trusted_proxies::TrustedProxies;
 use crate::http::forwarded::{ChainEnd, Forwarded};
 
 /// Returns the client of a request on this connection, and what trusted proxies report about the

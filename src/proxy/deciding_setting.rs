@@ -20,7 +20,7 @@ pub fn of_drop(
         DropReason::AddressDenied(rule) => Some(listener.addresses.deciding_value(*rule)),
         DropReason::ClientLimit => Some(settings.concurrency.connections_per_client.to_string()),
         DropReason::ProxyLimit => Some(snapshot.capacity.connections.to_string()),
-        DropReason::ProxyHeaderUntrusted => Some(settings.trusted_proxies.to_string()),
+        DropReason::ProxyHeaderUntrusted => Some(snapshot.trusted_proxies.to_string()),
         DropReason::ProxyHeaderMissing => Some("true".to_owned()),
         DropReason::ProxyHeaderTimeout => Some(show_duration(settings.timeouts.proxy_header)),
         DropReason::TlsTimeout => Some(show_duration(settings.timeouts.tls)),

@@ -136,12 +136,11 @@ impl ConnectionContext {
         snapshot: &Snapshot,
     ) -> (Arc<Connection>, Forwarded) {
         let peer = &self.connection;
-        let settings = &snapshot.settings;
         let (client, forwarded) = client_address::identify(
             &peer.client,
             request.headers(),
-            &settings.trusted_proxies,
-            settings.client_key,
+            &snapshot.trusted_proxies,
+            snapshot.settings.client_key,
         );
         let connection = match client {
             Some(client) => {

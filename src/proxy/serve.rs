@@ -77,7 +77,7 @@ async fn accept_connection(
     if !listener.proxy_protocol {
         check(client)?;
     }
-    if listener.proxy_protocol && !settings.trusted_proxies.contains(&client.addr) {
+    if listener.proxy_protocol && !snapshot.trusted_proxies.contains(&client.addr) {
         return Err(DropReason::ProxyHeaderUntrusted);
     }
     let mut permit = state.concurrency.admit_connection(snapshot.capacity.connections)?;
@@ -89,7 +89,7 @@ async fn accept_connection(
         check(client)?;
     }
     // The connections of a trusted proxy belong to many clients.
-    if !settings.trusted_proxies.contains(&client.addr) {
+    if !snapshot.trusted_proxies.contains(&client.addr) {
         permit.assign_client(client.key, settings.concurrency.connections_per_client)?;
     }
     let context = |client: &ClientInfo| ConnectionContext {

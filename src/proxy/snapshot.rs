@@ -14,6 +14,7 @@ use super::shared_backends::SharedBackends;
 use crate::admission::rate::HandshakeRate;
 use crate::config::settings::{ListenerSettings, Settings};
 use crate::config::toml::late_diagnostic::LateDiagnostic;
+use crate::config::trusted_proxies::TrustedProxies;
 use crate::downstream::error_pages::ErrorPages;
 use crate::listener::key::{self, ListenerKey};
 use crate::sys::memory;
@@ -40,6 +41,8 @@ pub struct Snapshot {
     pub tls: Option<TlsTerminator>,
     /// The bodies of the proxy's own error responses.
     pub error_pages: ErrorPages,
+    /// The proxies that may state the client's address.
+    pub trusted_proxies: TrustedProxies,
     /// The routes by host and path.
     pub routes: RoutingTable<Arc<Route>>,
     /// The routes in configuration order.
@@ -59,6 +62,7 @@ pub struct Validated {
     capacity: Capacity,
     tls: Option<TlsTerminator>,
     error_pages: ErrorPages,
+    trusted_proxies: TrustedProxies,
     warnings: Vec<LateDiagnostic>,
 }
 
@@ -73,7 +77,7 @@ impl Snapshot {
         ticketer: &Arc<dyn ProducesTickets>,
         descriptors: usize,
     ) -> Result<Self, Vec<LateDiagnostic>> {
-        let Validated { capacity, tls, error_pages, warnings } =
+        let Validated { capacity, tls, error_pages, trusted_proxies, warnings } =
             Self::validate(&settings, ticketer, descriptors)?;
         let metrics = previous.map(|previous| previous.metrics.clone()).unwrap_or_default();
         metrics.remove_unused();
@@ -109,6 +113,7 @@ impl Snapshot {
             capacity,
             tls,
             error_pages,
+            trusted_proxies,
             routes,
             route_list,
             handshake_rate,
@@ -135,6 +140,15 @@ impl Snapshot {
         Ok(Self { generation: self.generation + 1, tls, static_warnings: warnings, ..self.clone() })
     }
 
+    /// Builds the next snapshot with the same settings and the addresses of trusted proxies read again.
+    ///
+    /// # Errors
+    /// All problems of their files.
+    pub fn with_address_files(&self) -> Result<Self, Vec<LateDiagnostic>> {
+        let trusted_proxies = TrustedProxies::load(&self.settings.trusted_proxies)?;
+        Ok(Self { generation: self.generation + 1, trusted_proxies, ..self.clone() })
+    }
+
     /// The certificates, if any listener uses TLS.
     pub fn certs(&self) -> Option<&CertTable> {
         self.tls.as_ref().map(TlsTerminator::certs)
@@ -153,7 +167,8 @@ impl Snapshot {
     }
 
     /// Checks everything outside the configuration file: whether the limits fit the limit of open files,
-    /// whether the log targets can be used, the certificates and the error pages. Changes nothing.
+    /// whether the log targets can be used, the certificates, the error pages and the files of proxy addresses.
+    /// Changes nothing.
     ///
     /// # Errors
     /// All problems found.
@@ -162,7 +177,8 @@ impl Snapshot {
         ticketer: &Arc<dyn ProducesTickets>,
         descriptors: usize,
     ) -> Result<Validated, Vec<LateDiagnostic>> {
-        let Outside { capacity, certs, error_pages, mut errors } = outside(settings, descriptors);
+        let Outside { capacity, certs, error_pages, trusted_proxies, mut errors } =
+            outside(settings, descriptors);
         let mut warnings = Vec::new();
         if let Some(certs) = &certs {
             warnings.extend(certs.warnings().iter().cloned());
@@ -172,15 +188,15 @@ impl Snapshot {
         }
         let tls = certs.map(|certs| tls_terminator(settings, certs, ticketer));
         let tls = tls.and_then(|tls| tls.map_err(|error| errors.push(error)).ok());
-        match (capacity, tls, error_pages, errors.is_empty()) {
-            (Some(capacity), Some(tls), Some(error_pages), true) => {
+        match (capacity, tls, error_pages, trusted_proxies, errors.is_empty()) {
+            (Some(capacity), Some(tls), Some(error_pages), Some(trusted_proxies), true) => {
                 warnings.extend(capacity.memory_warning(memory::limit()));
                 warnings.extend(settings.redirect_warnings());
                 warnings.extend(settings.origin_warnings());
                 warnings.extend(settings.limit_warnings());
-                Ok(Validated { capacity, tls, error_pages, warnings })
+                Ok(Validated { capacity, tls, error_pages, trusted_proxies, warnings })
             }
-            (_, _, _, _) => Err(errors),
+            (_, _, _, _, _) => Err(errors),
         }
     }
 
@@ -239,6 +255,7 @@ struct Outside {
     capacity: Option<Capacity>,
     certs: Option<CertTable>,
     error_pages: Option<ErrorPages>,
+    trusted_proxies: Option<TrustedProxies>,
     errors: Vec<LateDiagnostic>,
 }
 
@@ -251,7 +268,9 @@ fn outside(settings: &Settings, descriptors: usize) -> Outside {
     let certs = certs.map_err(|more| errors.extend(more)).ok();
     let error_pages = ErrorPages::load(&settings.error_pages);
     let error_pages = error_pages.map_err(|more| errors.extend(more)).ok();
-    Outside { capacity, certs, error_pages, errors }
+    let trusted_proxies = TrustedProxies::load(&settings.trusted_proxies);
+    let trusted_proxies = trusted_proxies.map_err(|more| errors.extend(more)).ok();
+    Outside { capacity, certs, error_pages, trusted_proxies, errors }
 }
 
 /// Which hosts and certificates do not fit. Nothing is a fault if a listener without TLS serves all hosts.

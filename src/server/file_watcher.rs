@@ -134,6 +134,12 @@ impl<W: WatchedFiles> FileWatcher<W> {
             }
         }
     }
+
+    /// Whether the errors of the present files were reported.
+    #[cfg(test)]
+    pub fn has_reported(&self) -> bool {
+        self.pending.as_ref().is_some_and(|pending| pending.reported)
+    }
 }
 
 /// Compares the files with those that the snapshot was built from.

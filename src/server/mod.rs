@@ -2,6 +2,7 @@
 //! process, probing backends that are down, closing tunnels of lost backends, and signals. SIGHUP arrives
 //! in `signals`, is dispatched by [`app::run`](crate::app::run) and carried out by [`reload`].
 
+pub(crate) mod address_files;
 pub(crate) mod backend_probes;
 pub(crate) mod cert_renewal;
 pub(crate) mod critical_task;

@@ -1,13 +1,18 @@
 //! What else a trusted proxy may say: the scheme, host and port of the page, the request id, and a
 //! client named after a PROXY header.
 
+use std::fs;
 use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt, BufReader};
 
 use crate::forwarded_headers::{ForwardedSetup, PROXY, UNTRUSTED};
 use crate::support::head::get;
-use crate::support::{HANDSHAKE, Record, connect, exchange, read_response};
+use crate::support::{
+    HANDSHAKE, Record, TIDEGATE, TempDir, connect, exchange, read_response, route,
+};
 
 #[tokio::test]
 async fn request_id_of_a_trusted_proxy_is_kept() {
@@ -190,3 +195,55 @@ async fn header_of_a_provider_names_the_client() {
     assert_eq!(record["client_source"], "invalid", "{record}");
     assert_eq!(record["forwarded_invalid"], "cf-connecting-ip: not an IP address");
 }
+
+#[tokio::test]
+async fn changed_address_file_needs_no_reload() {
+    let folder = TempDir::new();
+    let list = folder.path().join("proxies.txt");
+    fs::write(&list, "192.0.2.0/24\n").unwrap();
+    let files = format!("address_files = [\"{}\"]", list.display());
+    let setup = ForwardedSetup::new(&files, "").await;
+    let client = async || {
+        let request = setup.forwarded(UNTRUSTED, "X-Forwarded-For: 203.0.113.7").await;
+        request.all("x-real-ip")
+    };
+    assert_eq!(client().await, "127.0.0.3");
+    fs::write(&list, "# the address is trusted from now on\n127.0.0.3\n").unwrap();
+    let replaced = |record: &Record| record["message"] == "addresses of trusted proxies replaced";
+    let record = setup.proxy.late_record(RELOAD_TIMEOUT, replaced).await;
+    assert_eq!((&record["generation"], &record["networks"]), (&2.into(), &2.into()));
+    assert_eq!(client().await, "203.0.113.7");
+    // A reload reads the file as well, and rejects what the watcher would ignore.
+    fs::write(&list, "127.0.0.300\n").unwrap();
+    let record = setup.proxy.reload().await;
+    assert!(record["message"].as_str().unwrap().starts_with("reload rejected;"), "{record}");
+    assert_eq!(client().await, "203.0.113.7");
+}
+
+#[test]
+fn check_counts_addresses_of_files() {
+    let folder = TempDir::new();
+    let route = route(&["127.0.0.1:9".parse().unwrap()], "");
+    let listener = "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = false\n";
+    let trusted = "[trusted_proxies]\naddress_files = [\"v4.txt\", \"v6.txt\"]\n";
+    folder.write("proxy.toml", format!("{listener}{trusted}{route}"));
+    folder.write("v4.txt", "# edge\n10.0.0.0/8\n192.0.2.7\n");
+    let check = || {
+        let mut check = Command::new(TIDEGATE);
+        check.args(["check", "--config", "proxy.toml"]).current_dir(folder.path());
+        let output = check.output().unwrap();
+        let shown = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        (output.status.code(), shown.concat())
+    };
+    let (code, shown) = check();
+    let missing = "trusted_proxies.address_files[1]: v6.txt: there is no such file";
+    assert!(code == Some(78) && shown.contains(missing), "{shown}");
+    folder.write("v6.txt", "2001:db8::/32\n");
+    let (code, shown) = check();
+    let counts =
+        "\nv4.txt: 2 address(es) of trusted proxies\nv6.txt: 1 address(es) of trusted proxies\n";
+    assert!(code == Some(0) && shown.contains(counts), "{shown}");
+}
+
+/// Longer than three examinations of the file on a busy machine.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(90);

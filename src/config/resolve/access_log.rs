@@ -1,5 +1,5 @@
-//! Checks the file of the access log. It must not be the configuration, a certificate or a key
-//! under any name, and it must be a regular file.
+//! Checks the file of the access log. It must not be the configuration, a certificate, a key
+//! or a file of proxy addresses under any name, and it must be a regular file.
 
 use std::fs::{self, Metadata};
 use std::io::ErrorKind;
@@ -64,6 +64,10 @@ impl Settings {
         };
         if self.file.as_deref().is_some_and(same) {
             return Some("the configuration file".to_owned());
+        }
+        let files = &self.trusted_proxies.files;
+        if let Some(index) = files.iter().position(|path| same(path)) {
+            return Some(format!("trusted_proxies.address_files[{index}]"));
         }
         self.certificates.iter().enumerate().find_map(|(index, certificate)| {
             let CertificateSource::Files { chain, key } = &certificate.source else {

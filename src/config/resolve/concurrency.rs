@@ -79,8 +79,7 @@ pub(super) fn rates(file: &ConfigFile) -> RateSettings {
 fn tunnels_within_connections(file: &ConfigFile, sink: &mut DiagnosticSink<'_>) {
     let (tunnels, connections) =
         (&file.concurrency.tunnels_per_client, &file.concurrency.connections_per_client);
-    let trusted = &file.trusted_proxies.addresses;
-    let none_trusted = !trusted.is_invalid() && trusted.value().is_none_or(|list| list.is_empty());
+    let none_trusted = file.trusted_proxies.is_empty();
     let (Some(Located { value: PerClientLimit(number), location }), true, false) =
         (tunnels.located(), none_trusted, connections.is_invalid())
     else {

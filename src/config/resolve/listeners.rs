@@ -62,8 +62,7 @@ fn check_trusted_proxies(
     tables: &[ListenerTable],
     sink: &mut DiagnosticSink<'_>,
 ) {
-    let addresses = &file.trusted_proxies.addresses;
-    if addresses.is_invalid() || addresses.value().is_some_and(|list| !list.is_empty()) {
+    if !file.trusted_proxies.is_empty() {
         return;
     }
     let proxied =

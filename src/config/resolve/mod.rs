@@ -35,7 +35,7 @@ use crate::client::KeyPrefixes;
 /// not be used.
 pub(crate) fn validate(file: &ConfigFile, dir: &Path, sink: &mut DiagnosticSink<'_>) -> Settings {
     let mut addresses = ListenAddresses::default();
-    let trusted_proxies = trusted_proxies::trusted_proxies(file, sink);
+    let trusted_proxies = trusted_proxies::trusted_proxies(file, dir, sink);
     let listeners = listeners::listeners(file, &mut addresses, sink);
     let admin = listeners::admin(file, &mut addresses, sink);
     let prefixes = KeyPrefixes::default();

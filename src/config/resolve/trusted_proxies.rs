@@ -1,18 +1,24 @@
 //! Trusted proxies.
 
+use std::path::Path;
+
 use ipnet::IpNet;
 
 use super::defaults::value_or;
 use crate::config::schema::ConfigFile;
-use crate::config::settings::{ForwardedHeader, TrustedProxies};
+use crate::config::settings::{ForwardedHeader, TrustedProxySettings};
 use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::Located;
 use crate::config::values::network::covers_every_address;
 
 /// The trusted proxies. They must not cover every address, and a header may be chosen only if there
-/// are any.
-pub(crate) fn trusted_proxies(file: &ConfigFile, sink: &mut DiagnosticSink<'_>) -> TrustedProxies {
+/// are any. The files with addresses are read later.
+pub(crate) fn trusted_proxies(
+    file: &ConfigFile,
+    dir: &Path,
+    sink: &mut DiagnosticSink<'_>,
+) -> TrustedProxySettings {
     let given = &file.trusted_proxies;
     let header = value_or(&given.header, ForwardedHeader::XForwardedFor);
     let mut networks: Vec<IpNet> = Vec::new();
@@ -25,9 +31,8 @@ pub(crate) fn trusted_proxies(file: &ConfigFile, sink: &mut DiagnosticSink<'_>) 
         }
     }
     // A key set explicitly to its default is always accepted.
-    let names_none = networks.is_empty() && !given.addresses.is_invalid();
     if let (Some(location), true, true) =
-        (given.header.location(), header != ForwardedHeader::XForwardedFor, names_none)
+        (given.header.location(), header != ForwardedHeader::XForwardedFor, given.is_empty())
     {
         let problem = Problem::new("trusted_proxies.addresses is empty, so this header is ignored");
         sink.report(
@@ -35,5 +40,7 @@ pub(crate) fn trusted_proxies(file: &ConfigFile, sink: &mut DiagnosticSink<'_>) 
             problem.help("list the proxies in front of tidegate: addresses = [\"10.0.0.7\"]"),
         );
     }
-    TrustedProxies { networks: networks.into(), header }
+    let files = given.address_files.value().into_iter().flatten();
+    let files = files.map(|file| dir.join(&file.value)).collect();
+    TrustedProxySettings { networks: networks.into(), files, header }
 }

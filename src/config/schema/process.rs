@@ -2,6 +2,7 @@
 //! `[rates]`, `[client_key]`, `[drain]`, `[error_pages]`, `[log]`, `[access]` and `[trusted_proxies]`.
 
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ws::CloseCode;
@@ -56,6 +57,7 @@ pub(crate) struct RatesTable {
 /// The table `[trusted_proxies]`.
 pub(crate) struct TrustedProxiesTable {
     pub(crate) addresses: Parsed<Vec<Located<Network>>>,
+    pub(crate) address_files: Parsed<Vec<Located<PathBuf>>>,
     pub(crate) header: Parsed<ForwardedHeader>,
 }
 
@@ -137,7 +139,22 @@ pub(crate) fn rates(table: &mut TableReader<'_, '_, '_>) -> RatesTable {
 }
 
 pub(crate) fn trusted_proxies(table: &mut TableReader<'_, '_, '_>) -> TrustedProxiesTable {
-    TrustedProxiesTable { addresses: table.list("addresses"), header: table.get("header") }
+    TrustedProxiesTable {
+        addresses: table.list("addresses"),
+        address_files: table.list("address_files"),
+        header: table.get("header"),
+    }
+}
+
+impl TrustedProxiesTable {
+    /// Whether it names no proxy, and no error was reported for the keys that could.
+    pub(crate) fn is_empty(&self) -> bool {
+        names_none(&self.addresses) && names_none(&self.address_files)
+    }
+}
+
+fn names_none<T>(list: &Parsed<Vec<Located<T>>>) -> bool {
+    !list.is_invalid() && list.value().is_none_or(Vec::is_empty)
 }
 
 pub(crate) fn client_key(table: &mut TableReader<'_, '_, '_>) -> ClientKeyTable {

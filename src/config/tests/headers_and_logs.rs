@@ -19,6 +19,7 @@ fn trusted_address_errors(list: &str) -> Vec<String> {
 fn no_proxy_is_trusted_by_default() {
     let settings = parse(PLAIN);
     assert!(settings.trusted_proxies.networks.is_empty());
+    assert!(settings.trusted_proxies.files.is_empty());
     assert_eq!(settings.trusted_proxies.header, ForwardedHeader::XForwardedFor);
     assert!(!settings.listeners[0].proxy_protocol);
     assert_eq!(settings.timeouts.proxy_header, Duration::from_secs(3));
@@ -139,6 +140,20 @@ fn forwarded_header_requires_trusted_proxies() {
           \"fastly-client-ip\", \"x-azure-socketip\" or \"do-connecting-ip\", \
           found \"client\""]
     );
+}
+
+#[test]
+fn addresses_may_come_from_files() {
+    let text = PLAIN.replace("443\"", "443\"\nproxy_protocol = true");
+    let settings = parse(&format!(
+        "{text}[trusted_proxies]\naddress_files = [\"a.txt\", \"/b.txt\"]\n\
+         header = \"CF-Connecting-IP\"\n"
+    ));
+    let trusted = &settings.trusted_proxies;
+    assert_eq!(trusted.header, ForwardedHeader::ClientAddress("cf-connecting-ip"));
+    let files: Vec<_> = trusted.files.iter().map(|file| file.to_str().unwrap()).collect();
+    assert_eq!(files, ["a.txt", "/b.txt"]);
+    assert!(trusted.networks.is_empty());
 }
 
 // Requirements: CF12.

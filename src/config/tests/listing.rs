@@ -128,6 +128,7 @@ handshakes_burst = 6
 
 [trusted_proxies]
 addresses = ["10.0.0.0/8", "192.0.2.7", "2001:db8::/32"]
+address_files = ["cloudflare-v4.txt", "cloudflare-v6.txt"]
 header = "forwarded"
 
 [client_key]

@@ -16,7 +16,7 @@ pub(crate) struct HstsAge(pub(crate) Duration);
 impl TomlValue for HstsAge {
     fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
         let Some(text) = value.as_str() else {
-            return Err(match number(value)? {
+            return Err(match number(value, "\"10y\"")? {
                 Some(number) => Problem::new(format!("{number} has no unit"))
                     .help(format!("write \"{number}s\" if you mean seconds")),
                 None => type_mismatch("a duration", value).help("write one such as \"1y\""),

@@ -16,7 +16,16 @@ pub(crate) struct Network(pub(crate) IpNet);
 
 impl TomlValue for Network {
     fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
-        let text = text(value, EXPECTED)?;
+        text(value, EXPECTED).and_then(Self::parse)
+    }
+}
+
+impl Network {
+    /// Parses a network or a single address.
+    ///
+    /// # Errors
+    /// Describes the mistake and suggests a valid value.
+    pub(crate) fn parse(text: &str) -> Result<Self, Problem> {
         let net = parse(text)?;
         if net.prefix_len() == 0 {
             return Err(covers_every_address(&format!("{net} covers"), net));

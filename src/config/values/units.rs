@@ -92,6 +92,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, Problem> {
 /// Describes the mistake and suggests a valid duration.
 pub fn parse_long_duration(text: &str) -> Result<Duration, Problem> {
     let quantity = Quantity::parse(text, "duration", "1y")?;
+    let quantity = quantity.ok_or_else(|| longer_than_ten_years(text))?;
     let seconds = quantity.scale(&LONG_UNITS).map_err(|problem| match problem {
         QuantityError::Unit => Problem::new(format!("\"{}\" is not a unit of time", quantity.unit))
             .help("the units are s, m, h, d and y, as in \"1y\""),

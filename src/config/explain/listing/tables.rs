@@ -165,6 +165,8 @@ fn rates(settings: &Settings) -> KeyGroup {
 fn trusted_proxies(settings: &Settings) -> KeyGroup {
     let mut group = KeyGroup::new("trusted_proxies");
     group.add("addresses", Requests, networks(&settings.trusted_proxies.networks));
+    let files = settings.trusted_proxies.files.iter().map(|file| file.display().to_string());
+    group.add("address_files", Requests, list(files));
     group.add("header", Requests, text(settings.trusted_proxies.header.name()));
     group
 }
