@@ -133,7 +133,7 @@ pub fn delaying(at: TunnelSide<'_>, limit: LimitKind) {
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU64;
-    use std::sync::mpsc::channel;
+    use std::sync::mpsc::sync_channel;
 
     use serde_json::Value;
     use tracing_subscriber::layer::SubscriberExt;
@@ -150,7 +150,7 @@ mod tests {
         let (per_second, burst) = (NonZeroU64::new(50).unwrap(), NonZeroU64::new(100).unwrap());
         policy.from_backend.messages =
             Some(RateLimit { per_second, burst, action: LimitAction::Delay });
-        let (lines, logged) = channel();
+        let (lines, logged) = sync_channel(1);
         let send = move |line| lines.send(line).unwrap();
         let layer = LogLayer { format: LogFormat::Json, send };
         let subscriber = tracing_subscriber::registry().with(layer);

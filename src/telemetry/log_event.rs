@@ -62,7 +62,7 @@ impl Visit for EventFields<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::channel;
+    use std::sync::mpsc::sync_channel;
 
     use tracing::{info, warn};
     use tracing_subscriber::layer::SubscriberExt;
@@ -71,7 +71,7 @@ mod tests {
 
     /// The logged lines, without their times.
     fn logged(format: LogFormat, log: impl FnOnce()) -> Vec<String> {
-        let (lines, logged) = channel();
+        let (lines, logged) = sync_channel(1);
         let layer = LogLayer { format, send: move |line| lines.send(line).unwrap() };
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), log);
         let line = |line| {
