@@ -273,15 +273,15 @@ fn outside(settings: &Settings, descriptors: usize) -> Outside {
     Outside { capacity, certs, error_pages, trusted_proxies, errors }
 }
 
-/// Which hosts and certificates do not fit. Nothing is a fault if a listener without TLS serves all hosts.
+/// Which hosts and certificates do not fit. Nothing is a fault if a listener without TLS serves all hosts; one
+/// that redirects to `https` does not.
 fn uncovered(settings: &Settings, certs: &CertTable) -> Uncovered {
-    let [with_tls, without_tls] =
-        [true, false].map(|tls| settings.listeners.iter().any(|listener| listener.tls == tls));
-    if !with_tls {
+    let mut listeners = settings.listeners.iter();
+    if !listeners.clone().any(|listener| listener.tls) {
         return Uncovered::default();
     }
     let mut found = certs.uncovered(&settings.routes);
-    if without_tls {
+    if listeners.any(|listener| !listener.tls && listener.redirect.is_none()) {
         found.warnings.append(&mut found.faults);
     }
     found

@@ -37,6 +37,11 @@ fn host_without_certificate_is_an_error_unless_reachable() {
                     are for localhost): the TLS handshake fails; add a certificate for it, or mark one \
                     `default = true`";
     assert!(reported.starts_with(expected), "{reported}");
+    // A listener that only redirects leads to the same certificate.
+    let redirecting = format!(
+        "{other}[[listener]]\naddress = \"127.0.0.2:0\"\ntls = false\nredirect = \"https\"\n"
+    );
+    assert!(check_errors(&config_folder(&redirecting)).starts_with(expected));
     // Clients may accept the default certificate, or come through a listener without TLS.
     let default = other.replace("key.pem\"\n", "key.pem\"\ndefault = true\n");
     let plain = format!("{other}[[listener]]\naddress = \"127.0.0.2:0\"\ntls = false\n");
