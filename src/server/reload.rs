@@ -298,6 +298,6 @@ mod tests {
         let pair = "[[certificate]]\nchain = \"no.pem\"\nkey = \"no.key\"\n";
         let missing = errors(&format!("{PLAIN}{pair}[concurrency]\nconnections = 900\n"));
         assert!(missing[0].starts_with("x/new.toml:10:9: certificate[0].chain: "), "{missing:?}");
-        assert!(missing[1].contains("concurrency.connections: 900"), "{missing:?}");
+        assert!(missing[2].contains("concurrency.connections: 900"), "{missing:?}");
     }
 }

@@ -150,7 +150,7 @@ mod tests {
         let (per_second, burst) = (NonZeroU64::new(50).unwrap(), NonZeroU64::new(100).unwrap());
         policy.from_backend.messages =
             Some(RateLimit { per_second, burst, action: LimitAction::Delay });
-        let (lines, logged) = sync_channel(1);
+        let (lines, logged) = sync_channel(64);
         let send = move |line| lines.send(line).unwrap();
         let layer = LogLayer { format: LogFormat::Json, send };
         let subscriber = tracing_subscriber::registry().with(layer);

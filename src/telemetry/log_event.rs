@@ -71,7 +71,7 @@ mod tests {
 
     /// The logged lines, without their times.
     fn logged(format: LogFormat, log: impl FnOnce()) -> Vec<String> {
-        let (lines, logged) = sync_channel(1);
+        let (lines, logged) = sync_channel(64);
         let layer = LogLayer { format, send: move |line| lines.send(line).unwrap() };
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), log);
         let line = |line| {

@@ -230,7 +230,10 @@ async fn control_characters_are_never_logged() {
             route(&[mock.address()], "path = \"/ws\"\n")
         );
         let proxy = Proxy::spawn(&config, &[]);
-        let listening = |record: &Record| record.to_string().contains("listening");
+        let listening = |record: &Record| {
+            let line = record.to_string();
+            line.contains("listening") && line.contains("127.0.0.1:")
+        };
         let record = proxy.record("listening", listening).await.to_string();
         let port = record.split_once("127.0.0.1:").unwrap().1;
         let port: String = port.chars().take_while(char::is_ascii_digit).collect();
