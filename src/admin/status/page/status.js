@@ -290,6 +290,7 @@
       const down = pool.backends.filter((backend) => backend.state === "down").map((backend) => backend.id);
       if (down.length === pool.backends.length) add("bad", `Route ${pool.route}: no backend is up (${down.join(", ")}).`);
       else if (down.length) add("warn", `Route ${pool.route}: down: ${down.join(", ")}.`);
+      if (pool.maintenance) add("warn", `Route ${pool.route} is in maintenance (by ${pool.maintenance}): requests get 503.`);
       if (pool.tunnels_max !== null && pool.tunnels >= pool.tunnels_max) add("warn", `Route ${pool.route} is full: ${integer.format(pool.tunnels)} tunnels.`);
     }
     if (status.reload && !status.reload.applied) {
