@@ -84,6 +84,7 @@ impl UnreadLog {
         folder.write("proxy.toml", format!("{base}{rest}"));
         let child = Command::new(TIDEGATE)
             .args(["run", "--config", "proxy.toml"])
+            .env("RUNTIME_DIRECTORY", folder.path())
             .current_dir(folder.path())
             .stderr(Stdio::piped())
             .spawn()
