@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::address_rules::FirstNetworks;
 use super::settings::{ForwardedHeader, TrustedProxySettings};
 use super::toml::diagnostic::Problem;
 use super::toml::late_diagnostic::LateDiagnostic;
@@ -99,11 +100,7 @@ impl TrustedProxies {
 /// Lists the first networks.
 impl fmt::Display for TrustedProxies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, network) in self.networks.iter().take(SHOWN_MAX).enumerate() {
-            let before = if index == 0 { "" } else { ", " };
-            write!(f, "{before}{network}")?;
-        }
-        f.write_str(if self.networks.len() > SHOWN_MAX { ", ..." } else { "" })
+        FirstNetworks(&self.networks).fmt(f)
     }
 }
 
@@ -134,8 +131,6 @@ fn read(path: &Path) -> Result<Vec<IpNet>, Problem> {
 const KEY: &str = "trusted_proxies.address_files";
 /// The longest published lists have about a thousand lines.
 const FILE_BYTES_MAX: usize = 256 << 10;
-/// Maximum number of networks listed.
-const SHOWN_MAX: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -177,7 +172,7 @@ mod tests {
         let proxies = load("valid", &[v4.as_bytes(), b"\xef\xbb\xbf2400:cb00::/32\n"]).unwrap();
         assert_eq!(
             proxies.to_string(),
-            "10.0.0.0/8, 173.245.48.0/20, 198.51.100.7/32, 2400:cb00::/32"
+            "10.0.0.0/8, 173.245.48.0/20, 198.51.100.7, 2400:cb00::/32"
         );
         assert_eq!(proxies.count(), 4);
         let counts: Vec<usize> = proxies.files.iter().map(|file| file.networks).collect();

@@ -146,20 +146,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn changed_list_is_used_once_stable() {
         let mut fixture = AddressFixture::new("stable");
-        let old = "10.0.0.1/32".to_owned();
+        let old = "10.0.0.1".to_owned();
         assert_eq!(fixture.scan().await, (false, 1, old.clone()));
         fixture.write("10.0.0.1\n10.0.0");
         assert_eq!(fixture.scan().await, (false, 1, old.clone()), "may still be being written");
         fixture.write("10.0.0.1\n10.0.0.4\n");
         assert_eq!(fixture.scan().await, (false, 1, old), "has changed again");
-        assert_eq!(fixture.scan().await, (false, 2, "10.0.0.1/32, 10.0.0.4/32".to_owned()));
+        assert_eq!(fixture.scan().await, (false, 2, "10.0.0.1, 10.0.0.4".to_owned()));
         assert_eq!(fixture.scan().await.1, 2);
     }
 
     #[tokio::test(start_paused = true)]
     async fn unusable_list_keeps_the_previous_addresses() {
         let mut fixture = AddressFixture::new("unusable");
-        let old = "10.0.0.1/32".to_owned();
+        let old = "10.0.0.1".to_owned();
         for text in ["", "<html>\n"] {
             fixture.write(text);
             assert_eq!(fixture.scan().await, (false, 1, old.clone()));
