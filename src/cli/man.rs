@@ -51,7 +51,9 @@ fn render_page(command: &clap::Command, man: &Man) -> io::Result<Vec<u8>> {
     };
     let mut page = Vec::new();
     man.render_title(&mut page)?;
-    let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+    let program = Arguments::command();
+    let about = if is_daemon { program.get_about() } else { command.get_about() };
+    let about = about.map(ToString::to_string).unwrap_or_default();
     writeln!(page, ".SH NAME\n{} \\- {}", escape_roff(name), escape_roff(&about))?;
     man.render_synopsis_section(&mut page)?;
     man.render_description_section(&mut page)?;

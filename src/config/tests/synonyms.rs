@@ -65,6 +65,8 @@ fn keys_of_other_tables_are_named_with_their_table() {
             "write idle in [timeouts] or idle in [limits]: the first is for plain requests, the \
              second for tunnels",
         ),
+        ("return", "write redirect in [[listener]]"),
+        ("error_page", "did you mean \"error_pages\"?"),
         ("include", "there are no includes: write everything in this file"),
         (
             "client_max_body_size",

@@ -16,12 +16,8 @@ pub(crate) struct Synonym {
 impl Synonym {
     /// The entry for a key, a path such as `route[0].heartbeat.patience`.
     pub(crate) fn of(key: &str) -> Option<&'static Self> {
-        let key = plain(&without_indices(key).replace("[].", "."));
-        let is = |name: &&str| {
-            let before = key.strip_suffix(&*plain(name));
-            before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
-        };
-        SYNONYMS.iter().find(|entry| entry.names.iter().any(is))
+        let key = without_indices(key).replace("[].", ".");
+        SYNONYMS.iter().find(|entry| entry.names.iter().any(|name| is_end(&key, name)))
     }
 
     /// The first of the `keys` of a table that does the same; tables are left to [`Synonym::help`].
@@ -45,9 +41,16 @@ impl Synonym {
     }
 }
 
-/// A name in the form in which names are compared.
-fn plain(name: &str) -> String {
-    name.chars().filter(|c| !matches!(c, '_' | '-')).map(|c| c.to_ascii_lowercase()).collect()
+/// Whether a path ends with this name, as a whole step or several.
+fn is_end(key: &str, name: &str) -> bool {
+    let mut key = plain(key);
+    plain(name).all(|byte| key.next() == Some(byte)) && matches!(key.next(), None | Some(b'.'))
+}
+
+/// A name from its end on, in the form in which names are compared.
+fn plain(name: &str) -> impl Iterator<Item = u8> {
+    let bytes = name.bytes().rev().filter(|byte| !matches!(byte, b'_' | b'-'));
+    bytes.map(|byte| byte.to_ascii_lowercase())
 }
 
 const fn key(names: &'static [&'static str], keys: &'static [&'static str]) -> Synonym {
@@ -86,6 +89,12 @@ const SYNONYMS: &[Synonym] = &[
         &["client_header_timeout", "read_header_timeout", "timeout_http_request"],
         &["timeouts.request_header"],
     ),
+    key(&["keepalive_timeout", "timeout_http_keep_alive"], &["timeouts.keep_alive"]),
+    Synonym {
+        names: &["keepalive"],
+        keys: &["timeouts.keep_alive", "timeouts.backend_keep_alive"],
+        note: "the first is for clients, the second for backends",
+    },
     key(&["tls_timeout", "ssl_handshake_timeout", "handshake_timeout"], &["timeouts.tls"]),
     key(&["timeout_tunnel", "timeouts.tunnel"], &["limits.idle"]),
     key(&["timeouts.proxy_read"], &["timeouts.idle"]),
@@ -96,7 +105,6 @@ const SYNONYMS: &[Synonym] = &[
             "read_timeout",
             "idle_timeout",
             "send_timeout",
-            "keepalive_timeout",
             "proxy_read_timeout",
             "proxy_send_timeout",
             "client_body_timeout",
@@ -131,6 +139,7 @@ const SYNONYMS: &[Synonym] = &[
     },
     key(&["ssl", "https"], &["listener[].tls"]),
     key(&["accept_proxy"], &["listener[].proxy_protocol"]),
+    key(&["return", "redir", "redirect_scheme", "force_https"], &["listener[].redirect"]),
     key(
         &["certificate", "certificates", "cert", "crt", "cert_file", "ssl_certificate", "tls_cert"],
         &["certificate[].chain"],
@@ -165,6 +174,10 @@ const SYNONYMS: &[Synonym] = &[
         &["listener[].request_head_size"],
     ),
     // Routes and backends.
+    key(&["strict_transport_security", "sts_seconds"], &["route[].hsts"]),
+    key(&["whitelist", "ip_allow_list", "source_range"], &["route[].allow"]),
+    key(&["blacklist", "ip_deny_list"], &["route[].deny"]),
+    key(&["error_page", "errorfile"], &["error_pages"]),
     key(
         &["server_name", "server_names", "hosts", "hostname", "domain", "domains"],
         &["route[].host"],
@@ -341,7 +354,7 @@ mod tests {
         for entry in SYNONYMS {
             assert!(!entry.help().is_empty() && entry.help().len() <= 150, "{}", entry.help());
             for name in entry.names {
-                assert!(seen.insert(plain(name)), "{name} occurs twice");
+                assert!(seen.insert(plain(name).collect::<Vec<_>>()), "{name} occurs twice");
                 let found = Synonym::of(name).map(Synonym::help);
                 assert_eq!(found, Some(entry.help()), "{name}");
             }
