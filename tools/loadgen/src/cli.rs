@@ -6,10 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const SECONDS_MAX: f64 = 86_400.0;
-/// A pool keeps at least eight messages in memory.
-const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
-/// Load generator for WebSocket proxies, and a backend for them
+/// Load generator for WebSocket and HTTP proxies, and a backend for them
 #[derive(Parser, Debug)]
 pub struct Cli {
     #[command(subcommand)]
@@ -18,7 +16,8 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 pub enum Role {
-    /// Run a plain WebSocket server: /echo, /sink, /source?bytes=N&size=S, /broadcast
+    /// Run a server without TLS: WebSockets on /echo, /sink, /source?bytes=N&size=S and /broadcast, and
+    /// HTTP on any path with ?size=S&message=M
     Backend {
         #[arg(long, default_value = "127.0.0.1:0")]
         listen: SocketAddr,
@@ -45,6 +44,14 @@ pub enum Role {
         common: Common,
         #[arg(long, value_enum)]
         direction: Direction,
+    },
+    /// Plain HTTP requests on kept-alive connections; the unit is one request, or one MiB of bodies
+    /// that are not smaller
+    Http {
+        #[command(flatten)]
+        common: Common,
+        #[arg(long, value_enum)]
+        method: Method,
     },
     /// Echo at fixed times, with latency from the scheduled time; the unit is one echo
     OpenLoop {
@@ -95,6 +102,14 @@ pub enum Direction {
     Down,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Method {
+    Get,
+    Post,
+    /// GET and POST in turn, as Socket.IO sends them without a WebSocket
+    Poll,
+}
+
 #[derive(Args, Clone, Debug)]
 pub struct Common {
     /// Address of the proxy
@@ -118,10 +133,10 @@ pub struct Common {
     /// Warm-up time in seconds before the measurement
     #[arg(long, default_value_t = 0.3, value_parser = seconds)]
     pub warmup: f64,
-    #[arg(long, value_parser = some)]
+    #[arg(long, visible_alias = "connections", value_parser = some)]
     pub tunnels: Option<usize>,
-    /// Message size in bytes
-    #[arg(long, value_parser = bytes)]
+    /// Size of a message or an HTTP body in bytes
+    #[arg(long)]
     pub size: Option<usize>,
     /// Messages in flight per tunnel
     #[arg(long, default_value_t = 1, value_parser = some)]
@@ -151,12 +166,5 @@ fn some(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("must be a whole number above 0".to_owned()),
         Ok(number) => Ok(number),
-    }
-}
-
-fn bytes(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(bytes) if bytes <= MESSAGE_BYTES_MAX => Ok(bytes),
-        Ok(_) | Err(_) => Err(format!("must be 0 to {MESSAGE_BYTES_MAX}")),
     }
 }

@@ -6,7 +6,7 @@
 //! loadgen echo --connect 127.0.0.1:8443 --ca ca.pem --pids 4711 --size 125 --tunnels 64
 //! ```
 //!
-//! It has its own WebSocket framing and verifies every byte it receives. A wrong byte, or a rejected
+//! It has its own WebSocket framing and HTTP/1.1, and verifies every byte it receives. A wrong byte, or a rejected
 //! or lost tunnel, ends the run with exit code 2 and `{"scenario":..,"failed":"why"}`.
 
 #![expect(
@@ -22,6 +22,7 @@ mod cli;
 mod client;
 mod error;
 mod frame;
+mod http;
 mod measure;
 mod message;
 mod scenario;
@@ -92,6 +93,9 @@ async fn run(role: Role) -> Result<Map<String, Value>, Error> {
         Role::Bulk { common, direction } => {
             scenario::bulk::run(&Plan::new(common, false)?, direction).await
         }
+        Role::Http { common, method } => {
+            scenario::http::run(&Plan::new(common, false)?, method).await
+        }
         Role::OpenLoop { common, rate } => {
             scenario::open_loop::run(&Plan::new(common, false)?, rate).await
         }
@@ -112,6 +116,7 @@ impl Role {
             Self::Handshake { .. } => "handshake",
             Self::Echo { .. } => "echo",
             Self::Bulk { .. } => "bulk",
+            Self::Http { .. } => "http",
             Self::OpenLoop { .. } => "open-loop",
             Self::Broadcast { .. } => "broadcast",
             Self::Idle { .. } => "idle",

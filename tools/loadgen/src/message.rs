@@ -9,6 +9,8 @@ use crate::frame::{BINARY, HEADER_MAX, Header, mask};
 /// Offset in the noise from one message to the next; odd, so that a shift by whole words is
 /// detected too.
 const STRIDE: usize = 13;
+/// A pool keeps at least eight messages in memory.
+const SIZE_MAX: usize = 16 << 20;
 
 pub struct MessagePool {
     size: usize,
@@ -32,6 +34,9 @@ impl MessagePool {
     }
 
     fn new(size: usize, masked: bool) -> Result<Self, Error> {
+        if size > SIZE_MAX {
+            return Err(Error::new(format!("a message of {size} bytes; at most {SIZE_MAX}")));
+        }
         let count = ((256 << 10) / size.max(1)).clamp(8, 128);
         let stored = if size <= 16 << 10 { 2 * count } else { count };
         let noise = noise(size + count * STRIDE);

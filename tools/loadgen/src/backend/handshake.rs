@@ -7,64 +7,62 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::State;
 use super::endpoint::{Endpoint, Source};
 use crate::error::Error;
+use crate::http::{Event, MessageReader, field};
 
-const HEAD_BYTES_MAX: usize = 16 << 10;
-
-/// Reads the request and answers it. Returns the endpoint and the bytes after the request.
-pub async fn accept(stream: &mut TcpStream, state: &State) -> Result<(Endpoint, Vec<u8>), Error> {
+/// Reads up to the end of the first request head. Returns this head, and everything that was read.
+pub async fn read_head(stream: &mut TcpStream) -> Result<(String, Vec<u8>), Error> {
     let mut bytes = Vec::with_capacity(2 << 10);
-    let end = loop {
+    let mut reader = MessageReader::default();
+    loop {
+        let before = bytes.len();
         if stream.read_buf(&mut bytes).await? == 0 {
             return Err(Error::new(
                 "the client closed the connection before it sent a whole request head",
             ));
         }
-        if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
-            break at + 4;
+        if let Some(Event::Head { text, .. }) = reader.next(&mut &bytes[before..])? {
+            return Ok((text, bytes));
         }
-        if bytes.len() > HEAD_BYTES_MAX {
-            return Err(Error::new("the request head is longer than 16 KiB"));
-        }
-    };
-    let rest = bytes.split_off(end);
-    let text = String::from_utf8_lossy(&bytes);
-    let target = text.split(' ').nth(1).unwrap_or("/");
-    let Some(key) = field(&text, "sec-websocket-key") else {
+    }
+}
+
+/// Answers the handshake and selects the endpoint.
+pub async fn accept(stream: &mut TcpStream, head: &str, state: &State) -> Result<Endpoint, Error> {
+    let Some(key) = field(head, "sec-websocket-key") else {
         stream.write_all(b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").await?;
         return Err(Error::new("the request is not a WebSocket handshake"));
     };
-    let endpoint = endpoint(target, state)?;
+    let endpoint = endpoint(head, state)?;
     let answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {}\r\n\r\n",
         derive_accept_key(key.as_bytes())
     );
     stream.write_all(answer.as_bytes()).await?;
-    Ok((endpoint, rest))
+    Ok(endpoint)
 }
 
-fn endpoint(target: &str, state: &State) -> Result<Endpoint, Error> {
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let number = |name: &str| {
-        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-        pairs.find(|(key, _)| *key == name).and_then(|(_, value)| value.parse::<u64>().ok())
-    };
+fn endpoint(head: &str, state: &State) -> Result<Endpoint, Error> {
+    let (path, _) = path_and_query(head);
     Ok(match path {
         "/sink" => Endpoint::Sink(Box::default()),
         "/broadcast" => Endpoint::Broadcast(Vec::new()),
         "/source" => {
-            let size = number("size").unwrap_or(64 << 10).clamp(1, 16 << 20) as usize;
-            let bytes = number("bytes").unwrap_or(1 << 20);
+            let size = parameter(head, "size").unwrap_or(64 << 10).clamp(1, 16 << 20) as usize;
+            let bytes = parameter(head, "bytes").unwrap_or(1 << 20);
             Endpoint::Source(Box::new(Source::new(state.pool(size)?, bytes)))
         }
         _ => Endpoint::Echo,
     })
 }
 
-/// The value of a header field, compared without case.
-pub fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
-    head.lines().skip(1).find_map(|line| {
-        let (key, value) = line.split_once(':')?;
-        key.trim().eq_ignore_ascii_case(name).then(|| value.trim())
-    })
+/// A numeric parameter in the query of the request.
+pub fn parameter(head: &str, name: &str) -> Option<u64> {
+    let mut pairs = path_and_query(head).1.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(key, _)| *key == name).and_then(|(_, value)| value.parse().ok())
+}
+
+fn path_and_query(head: &str) -> (&str, &str) {
+    let target = head.split(' ').nth(1).unwrap_or("/");
+    target.split_once('?').unwrap_or((target, ""))
 }

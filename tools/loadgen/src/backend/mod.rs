@@ -1,8 +1,9 @@
-//! The backend of the proxy under test: a plain WebSocket server with minimal overhead, because it
-//! shares its core with the load generator.
+//! The backend of the proxy under test: a WebSocket and HTTP server without TLS and with minimal
+//! overhead, because it shares its core with the load generator.
 
 mod endpoint;
 mod handshake;
+mod http;
 mod writer;
 
 use std::cell::{Cell, RefCell};
@@ -18,8 +19,8 @@ use tokio::time::{sleep, timeout};
 
 use crate::buffer::WriteBuffer;
 use crate::error::Error;
+use crate::http::field;
 use crate::message::MessagePool;
-pub use handshake::field;
 use writer::Writer;
 
 const BACKLOG: i32 = 4096;
@@ -38,6 +39,16 @@ pub struct State {
 }
 
 impl State {
+    fn new() -> Self {
+        Self {
+            reading: RefCell::new(vec![0; READ_BYTES]),
+            writing: RefCell::default(),
+            pools: RefCell::default(),
+            subscribers: RefCell::default(),
+            next: Cell::new(0),
+        }
+    }
+
     fn pool(&self, size: usize) -> Result<Rc<MessagePool>, Error> {
         if let Some(pool) = self.pools.borrow().get(&size) {
             return Ok(pool.clone());
@@ -51,13 +62,12 @@ impl State {
 pub async fn run(address: SocketAddr) -> Result<(), Error> {
     let listener = listen(address)?;
     writeln!(std::io::stdout().lock(), "listening {}", listener.local_addr()?)?;
-    let state = Rc::new(State {
-        reading: RefCell::new(vec![0; READ_BYTES]),
-        writing: RefCell::default(),
-        pools: RefCell::default(),
-        subscribers: RefCell::default(),
-        next: Cell::new(0),
-    });
+    accept(&listener).await
+}
+
+/// Serves all connections.
+pub async fn accept(listener: &TcpListener) -> Result<(), Error> {
+    let state = Rc::new(State::new());
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -75,9 +85,15 @@ pub async fn run(address: SocketAddr) -> Result<(), Error> {
 
 async fn serve(mut stream: TcpStream, state: Rc<State>) -> Result<(), Error> {
     stream.set_nodelay(true)?;
-    let (endpoint, rest) = timeout(REQUEST_TIMEOUT, handshake::accept(&mut stream, &state))
+    let (head, mut received) = timeout(REQUEST_TIMEOUT, handshake::read_head(&mut stream))
         .await
         .map_err(|_| Error::new("no request received"))??;
+    let is_websocket = field(&head, "sec-websocket-key").is_some();
+    if !is_websocket && handshake::parameter(&head, "message").is_some() {
+        return http::serve(stream, &state, &received).await;
+    }
+    let endpoint = handshake::accept(&mut stream, &head, &state).await?;
+    let rest = received.split_off(head.len());
     let (reading, writing) = stream.into_split();
     let writer = Rc::new(Writer::new(writing));
     let here = state.next.replace(state.next.get() + 1);
@@ -89,7 +105,8 @@ async fn serve(mut stream: TcpStream, state: Rc<State>) -> Result<(), Error> {
     done
 }
 
-fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+/// A socket that listens on `address`.
+pub fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;

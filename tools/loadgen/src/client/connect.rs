@@ -1,4 +1,4 @@
-//! Opens a WebSocket: TCP, TLS, opening handshake.
+//! Opens connections: TCP, TLS, and the opening handshake of a WebSocket.
 
 use std::cell::Cell;
 use std::fmt::Display;
@@ -21,10 +21,10 @@ use super::connection::{Connection, Established, SharedBuffers};
 use super::tls::Tls;
 use crate::buffer::WriteBuffer;
 use crate::error::Error;
+use crate::http::{HEAD_BYTES_MAX, field};
 
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_BYTES: usize = 16 << 10;
-const HEAD_BYTES_MAX: usize = 16 << 10;
 
 pub struct Connector {
     pub target: SocketAddr,
@@ -37,29 +37,16 @@ pub struct Connector {
 }
 
 impl Connector {
+    /// Opens a WebSocket.
     pub async fn open(&self, path: &str) -> Result<Connection, Error> {
-        let mut stream = within("connect", self.connect()).await?;
-        let mut wire = Vec::with_capacity(READ_BYTES);
         let key = generate_key();
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n",
             self.host
         );
-        let mut plain = Vec::new();
-        let mut tls = match &self.tls {
-            Some((config, name)) => {
-                let mut tls = Box::new(Tls::new(config, name)?);
-                let handshake = handshake(&mut stream, &mut tls, &mut wire, request.as_bytes());
-                within("TLS handshake", handshake).await?;
-                Some(tls)
-            }
-            None => {
-                within("upgrade", async { Ok(stream.write_all(request.as_bytes()).await?) })
-                    .await?;
-                None
-            }
-        };
+        let Established { mut stream, mut tls, partial: mut wire, early: mut plain } =
+            self.open_stream(request.as_bytes()).await?;
         let response = read_response_head(&mut stream, &mut tls, &mut wire, &mut plain);
         let end = within("upgrade", response).await?;
         check_response(&String::from_utf8_lossy(&plain[..end]), &key)?;
@@ -67,6 +54,25 @@ impl Connector {
         let partial = wire.as_slice().to_vec();
         let established = Established { stream, tls, partial, early: plain.split_off(end) };
         Ok(Connection::new(established, self.buffers.clone()))
+    }
+
+    /// Connects, performs the TLS handshake, and sends `request`, which may be empty.
+    pub async fn open_stream(&self, request: &[u8]) -> Result<Established, Error> {
+        let mut stream = within("connect", self.connect()).await?;
+        let mut wire = Vec::with_capacity(READ_BYTES);
+        let tls = match &self.tls {
+            Some((config, name)) => {
+                let mut tls = Box::new(Tls::new(config, name)?);
+                let handshake = handshake(&mut stream, &mut tls, &mut wire, request);
+                within("TLS handshake", handshake).await?;
+                Some(tls)
+            }
+            None => {
+                within("request", async { Ok(stream.write_all(request).await?) }).await?;
+                None
+            }
+        };
+        Ok(Established { stream, tls, partial: wire, early: Vec::new() })
     }
 
     async fn connect(&self) -> Result<TcpStream, Error> {
@@ -125,7 +131,7 @@ async fn handshake(
             Err(Error::new("received data before the request was sent"))
         })?;
         wire.drain(..progress.used);
-        if progress.open {
+        if progress.open && !request.is_empty() {
             tls.encrypt(request, &mut out)?;
         }
         stream.write_all(out.as_slice()).await?;
@@ -177,14 +183,15 @@ fn check_response(head: &str, key: &str) -> Result<(), Error> {
     if status.split(' ').nth(1) != Some("101") {
         return Err(Error::new(format!("handshake rejected: {status}")));
     }
-    let accept = crate::backend::field(head, "sec-websocket-accept");
+    let accept = field(head, "sec-websocket-accept");
     if accept != Some(derive_accept_key(key.as_bytes()).as_str()) {
         return Err(Error::new("wrong Sec-WebSocket-Accept in the handshake response"));
     }
     Ok(())
 }
 
-async fn within<R>(
+/// Performs a step of a connection, with a deadline.
+pub async fn within<R>(
     what: impl Display,
     step: impl Future<Output = Result<R, Error>>,
 ) -> Result<R, Error> {

@@ -37,11 +37,13 @@ pub trait MessageHandler {
     fn on_message_end(&mut self, text: bool) -> Result<(), Error>;
 }
 
-/// A stream after the TLS and the opening handshake.
+/// A stream after the TLS handshake, and after the opening handshake if it is a WebSocket's.
 pub struct Established {
     pub stream: TcpStream,
     pub tls: Option<Box<Tls>>,
+    /// Received bytes that TLS has not processed yet.
     pub partial: Vec<u8>,
+    /// Received plaintext.
     pub early: Vec<u8>,
 }
 

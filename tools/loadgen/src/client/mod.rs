@@ -1,7 +1,8 @@
-//! The client side of the tunnels.
+//! The client side of the connections.
 
 pub mod connect;
 pub mod connection;
+pub mod http;
 pub mod tasks;
 pub mod tls;
 pub mod tunnel;

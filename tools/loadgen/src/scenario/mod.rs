@@ -5,6 +5,7 @@ pub mod bulk;
 pub mod churn;
 pub mod echo;
 pub mod handshake;
+pub mod http;
 pub mod idle;
 pub mod open_loop;
 pub mod schedule;
