@@ -83,7 +83,8 @@ class Bench:
         liar = peers.Peer("relay-tcp", CORRUPT_PORT, process)
         for command in (["echo", "--size", 1024, "--inflight", 1, "--tunnels", 1],
                      ["echo", "--size", 65536, "--inflight", 4, "--tunnels", 4],
-                     ["bulk", "--direction", "down", "--size", 65536, "--tunnels", 1]):
+                     ["bulk", "--direction", "down", "--size", 65536, "--tunnels", 1],
+                     ["http", "--method", "get", "--size", 1048576, "--connections", 1]):
             answer = self.load(liar, command, seconds=1, limit=20)
             if "wrong byte" not in str(answer.get("failed")):
                 raise Failed(f"a relay that breaks bytes was not noticed by {command}: {answer}")

@@ -93,7 +93,8 @@ class Yard:
     def nginx(self, name, port):
         buffers = "proxy_buffer_size 4k;"
         if name == "nginx-64k":
-            buffers = "proxy_buffer_size 64k; proxy_buffers 8 64k; proxy_busy_buffers_size 128k;"
+            buffers = ("proxy_buffer_size 64k; proxy_buffers 8 64k; proxy_busy_buffers_size 128k; "
+                       "client_body_buffer_size 64k;")
         words = {"PORT": port, "BUFFERS": buffers}
         return [found("nginx"), "-c", self.filled("nginx.conf", name, words), "-p", self.work]
 

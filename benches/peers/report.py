@@ -64,8 +64,8 @@ def opening(found):
     settings, facts = found["settings"], found["facts"]
     return f"""# Comparison with other proxies
 
-CPU time and memory for WebSockets over TLS through tidegate, nginx, HAProxy and sozu, each tuned for
-WebSockets and limited to one worker on one core. Two minimal relays show the lower bound. `benches/peers/run` generates this page and repeats the measurements on any machine.
+CPU time and memory for WebSockets and plain HTTP over TLS through tidegate, nginx, HAProxy and sozu, each
+tuned for them and limited to one worker on one core. Two minimal relays show the lower bound. `benches/peers/run` generates this page and repeats the measurements on any machine.
 
 CPU time of the proxy's processes (user and system) in microseconds per unit of work; lower is better.
 Medians of {settings["rounds"]} interleaved rounds, {facts["date"]}, {facts["processor"]}; the lowest value of the
@@ -126,16 +126,10 @@ def shortfalls(found, rows):
 
 
 def ratios(found, rows):
-    lines = [["tidegate's cost, relative to", "minimal rustls relay (min-max)", "target", "verdict",
-              "nginx", "HAProxy", "sozu"]]
-    for row in rows:
-        found_ratios = verdicts.of_scenario(found["rounds"], row)
-        if "relay" not in found_ratios:
-            continue
-        (middle, least, most), aim, verdict = found_ratios["relay"]
-        lines.append([row.title, f"{middle:.2f} ({least:.2f}-{most:.2f})", f"{aim:.2f}", verdict,
-                      *(rival(found_ratios.get(name)) for name in verdicts.RIVALS)])
-    if len(lines) == 1:
+    tables = [ratio_table(found, [row for row in rows if verdicts.target(row)[0] == reference], reference)
+              for reference in (verdicts.RELAY, verdicts.PLAIN_REFERENCE)]
+    shown = "\n\n".join(text for text in tables if text)
+    if not shown:
         return ""
     return f"""## Ratios
 
@@ -143,7 +137,21 @@ Computed within each round; the median of the rounds is shown. A difference of u
 or from another proxy counts as a tie, because the machine is shared. Each round uses the better variant
 of nginx, HAProxy and sozu.
 
-{table(lines)}"""
+{shown}"""
+
+
+def ratio_table(found, rows, reference):
+    rivals = [name for name in verdicts.RIVALS if name != reference]
+    lines = [["tidegate's cost, relative to", f"{reference.removeprefix('the ')} (min-max)", "target", "verdict",
+              *rivals]]
+    for row in rows:
+        found_ratios = verdicts.of_scenario(found["rounds"], row)
+        if "target" not in found_ratios:
+            continue
+        (middle, least, most), aim, verdict = found_ratios["target"]
+        lines.append([row.title, f"{middle:.2f} ({least:.2f}-{most:.2f})", f"{aim:.2f}", verdict,
+                      *(rival(found_ratios.get(name)) for name in rivals)])
+    return table(lines) if len(lines) > 1 else ""
 
 
 def rival(ratio):
@@ -183,7 +191,11 @@ def method(found, names):
   once per proxy, in a fresh process.
 - CPU time is the total of all processes and threads of a proxy, from the scheduler's nanosecond
   counters; memory is the increase of their proportional set size (PSS) since the start.
-- Every echoed byte is verified. Each run first checks that a relay which corrupts bytes is detected.
+- Plain HTTP: requests in a closed loop on kept-alive connections, 64 for bodies of 1 KiB and one for bodies of
+  100 MiB. A Socket.IO polling request is a GET that returns 1 KiB or a POST of 1 KiB, in turn, with the query
+  and the header fields of a browser; no GET waits for a message. The backend keeps its connections open, and
+  nginx, HAProxy and tidegate reuse them. The relays have one connection to the backend for each client connection.
+- Every echoed byte and every byte of a body is verified. Each run first checks that a relay which corrupts bytes is detected.
 {notes(found)}
 Versions:
 
@@ -195,12 +207,13 @@ with AWS-LC. `$NGINX_BIN` and `$HAPROXY_BIN` select other builds.
 
 Settings (see `benches/peers/*.conf`, `.cfg` and `.toml` for the reasons):
 
-- tidegate: all default policies, the default log and a record for each tunnel; only the limits per
-  client are raised, because all clients have the same address.
+- tidegate: all default policies, the default log and a record for each tunnel and each plain request; only
+  the limits per client are raised, because all clients have the same address.
 - nginx: no access log, `multi_accept`, one ticket, no session cache (it made resumed handshakes more
-  expensive), timeouts of one hour; `proxy_buffer_size` 4k (the default and smallest) or 64k.
-- HAProxy: no log, `nbthread 1`, tickets and no session cache, `timeout tunnel 1h`; `tune.bufsize`
-  16384 (the default) or 65536.
+  expensive), timeouts of one hour, `keepalive 64` to the backend, request bodies passed on as they arrive, no
+  temporary files; `proxy_buffer_size` 4k (the default and smallest) or 64k.
+- HAProxy: no log, `nbthread 1`, tickets and no session cache, `timeout tunnel 1h`, `http-reuse always`;
+  `tune.bufsize` 16384 (the default) or 65536.
 - sozu: one worker, log level `error`, no cluster metrics, one ticket, timeouts of one hour;
   `buffer_size` 16393 (the default) or 65536; the supervising process is included.
 - The minimal relays (`tools/bare_relay`): one thread, epoll, reads of 64 KiB; they do not parse HTTP or

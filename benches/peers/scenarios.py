@@ -37,6 +37,20 @@ def echoes():
         )
 
 
+def plain():
+    """Plain HTTP requests on kept-alive connections."""
+    for method, title in (("get", "plain GET"), ("poll", "Socket.IO polling request")):
+        yield Scenario(
+            f"http-{method}-{KIB}", f"{title}, 1 KiB", "http",
+            words(f"http --method {method} --size {KIB} --connections 64"), KIB,
+        )
+    for name, method in (("download", "get"), ("upload", "post")):
+        yield Scenario(
+            f"http-{name}", f"100 MiB {name}, per MiB", "http",
+            words(f"http --method {method} --size {100 * MIB} --connections 1"), 100 * MIB,
+        )
+
+
 def paired():
     """The scenarios that run in every round."""
     return [
@@ -53,6 +67,7 @@ def paired():
                  words("open-loop --rate 4000 --size 125 --tunnels 64"), 125),
         Scenario("broadcast", "125 B to 200 tunnels, per delivery", "message",
                  words("broadcast --tunnels 200 --size 125 --rate 50"), 125),
+        *plain(),
     ]
 
 

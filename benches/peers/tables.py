@@ -14,7 +14,9 @@ def latency_table(found, names, titles):
     lines = [["p50 / p99 / p99.9, microseconds", *(titles[name] for name in names)]]
     for row, title in (("open-loop", "125 B at a fixed rate, from the intended time"),
                        ("broadcast", "broadcast, to each delivery"),
-                       ("echo-125", "125 B ping-pong"), ("handshake", "full handshake to close")):
+                       ("echo-125", "125 B ping-pong"), ("handshake", "full handshake to close"),
+                       ("http-get-1024", "plain GET, 1 KiB"),
+                       ("http-poll-1024", "Socket.IO polling request, 1 KiB")):
         cells = []
         for name in names:
             points = [measure.spread(measure.values(found["rounds"], row, name, field))

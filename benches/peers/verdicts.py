@@ -3,6 +3,7 @@
 import statistics
 
 import measure
+import scenarios
 
 TIE = 0.10
 LARGE_BYTES = 16 * 1024
@@ -14,13 +15,22 @@ RIVALS = {
 IDLE_AIM_B, IDLE_MOST_B = 6000, 6500
 KEPT_AIM = 0.10
 GROWN_AIM = 0.02
+# What a target is relative to.
+RELAY = "the minimal rustls relay"
+# For plain HTTP, which the relays do not parse.
+PLAIN_REFERENCE, PLAIN_MOST = "nginx", 1.00
+# Share of the plain HTTP requests that may open a connection to the backend, apart from one for each
+# connection of the load generator.
+OPENED_MOST = 0.01
 
 
 def target(scenario):
-    """The highest allowed ratio of tidegate's cost to the minimal rustls relay's."""
+    """What tidegate's cost is relative to, and the highest allowed ratio."""
+    if scenario.kind == "http":
+        return PLAIN_REFERENCE, PLAIN_MOST
     if scenario.kind == "handshake":
-        return 1.15
-    return 0.95 if scenario.size >= LARGE_BYTES else 1.05
+        return RELAY, 1.15
+    return RELAY, 0.95 if scenario.size >= LARGE_BYTES else 1.05
 
 
 def against_target(ratio, most):
@@ -37,12 +47,13 @@ def against_rival(ratio):
 
 
 def of_scenario(rounds, scenario):
-    """{"relay": (spread, target, verdict), rival: (spread, verdict)}, for measured pairs only."""
+    """{"target": (spread, target, verdict), rival: (spread, verdict)}, for measured pairs only."""
     found = {}
-    relay = measure.spread(measure.ratios(rounds, scenario.name, "tidegate", ["relay-tls"]))
-    if relay:
-        most = target(scenario)
-        found["relay"] = (relay, most, against_target(relay[0], most))
+    reference, most = target(scenario)
+    variants = RIVALS.get(reference, ["relay-tls"])
+    ratio = measure.spread(measure.ratios(rounds, scenario.name, "tidegate", variants))
+    if ratio:
+        found["target"] = (ratio, most, against_target(ratio[0], most))
     for rival, variants in RIVALS.items():
         ratio = measure.spread(measure.ratios(rounds, scenario.name, "tidegate", variants))
         if ratio:
@@ -54,15 +65,17 @@ def shortfalls(found, paired):
     """One sentence for each row in which tidegate is not better than all or misses a target."""
     lines = []
     for scenario in paired:
-        ratios = of_scenario(found["rounds"], scenario)
+        ratios, reference = of_scenario(found["rounds"], scenario), target(scenario)[0]
         parts = [f"{RELATION[ratios[rival][1]]} {rival} ({ratios[rival][0][0]:.2f})"
-                 for rival in RIVALS if rival in ratios and ratios[rival][1] != "better"]
-        if "relay" in ratios and ratios["relay"][2] != "reached":
-            (ratio, _, _), most, verdict = ratios["relay"]
-            parts.append(f"{ratio:.2f} of the minimal rustls relay, target {most:.2f} ({verdict})")
+                 for rival in RIVALS
+                 if rival in ratios and rival != reference and ratios[rival][1] != "better"]
+        if "target" in ratios and ratios["target"][2] != "reached":
+            (ratio, _, _), most, verdict = ratios["target"]
+            parts.append(f"{ratio:.2f} of {reference}, target {most:.2f} ({verdict})")
         if parts:
             lines.append(f"{scenario.title}: {'; '.join(parts)}.")
-    return lines + resumption(found["rounds"]) + memory(found) + load(found)
+    rounds = found["rounds"]
+    return lines + resumption(rounds) + keep_alive(rounds) + memory(found) + load(found)
 
 
 RELATION = {"tie": "a tie with", "worse": "worse than"}
@@ -75,6 +88,21 @@ def resumption(rounds):
         if answer.get("full"):
             lines.append(f"{answer['full']} of {answer['full'] + answer['resumed']} handshakes were "
                          "not resumed.")
+    return lines
+
+
+def keep_alive(rounds):
+    """One sentence for each row in which tidegate does not reuse its connections to the backend."""
+    lines = []
+    for scenario in scenarios.plain():
+        answers = [seen.get(scenario.name, {}).get("tidegate", {}) for seen in rounds]
+        requests = sum(answer.get("requests", 0) for answer in answers)
+        opened = sum(answer.get("backend_connections_opened", 0) for answer in answers)
+        # The warm-up may have needed fewer connections at once.
+        allowed = sum(answer.get("connections", 0) for answer in answers) + OPENED_MOST * requests
+        if opened > allowed:
+            lines.append(f"{scenario.title}: {opened:,} of {requests:,} requests opened a connection to the "
+                         f"backend, at most {allowed:,.0f} expected.")
     return lines
 
 
