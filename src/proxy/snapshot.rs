@@ -85,6 +85,7 @@ impl Snapshot {
         let previous_routes = previous.map_or(&[][..], |previous| &previous.route_list);
         let places = IdlePlaces {
             occupied: metrics.idle_backend_connections.clone(),
+            closing: metrics.closing_backend_connections.clone(),
             max: capacity.idle_backend_connections,
         };
         let known = previous_routes.iter().flat_map(|route| route.pool.backends());

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{AUTHORIZATION, EXPECT};
-use hyper::{Request, Response, StatusCode, Version};
+use hyper::{Method, Request, Response, StatusCode, Version};
+use tokio::time::Instant;
 
 use super::connect::{BackendConnection, Connector, Link};
 use super::connect_error::ConnectError;
@@ -22,7 +23,7 @@ use super::http1::idle_connections::Wanted;
 use super::http1::idle_timer::{Awaited, ExchangeActivity, IdleTimer};
 use super::http1::interim::InterimRelay;
 use super::http1::response_body::ResponseBody;
-use super::http1::reuse_hint::{ReuseHint, authenticates_connection};
+use super::http1::reuse_hint::{RequestKind, ReuseHint, authenticates_connection};
 use super::pool::Backend;
 use crate::config::settings::HeaderRules;
 use crate::reject::RejectReason;
@@ -76,9 +77,13 @@ where
     let activity = Arc::clone(idle.activity());
     activity.set_expectation(head.headers.contains_key(EXPECT) && head.version >= Version::HTTP_11);
     let may_repeat = head.method.is_idempotent() && body.is_end_stream();
-    // Others must not use a connection that the backend takes for this client's.
-    let keep_alive =
-        options.keep_alive.filter(|_| !authenticates_connection(&head.headers, &AUTHORIZATION));
+    let kind =
+        RequestKind { has_body: !body.is_end_stream(), is_head: head.method == Method::HEAD };
+    // Others must not use a connection that the backend takes for this client's, or on which it may take the
+    // rest of this request for the next one: many do not read a body that they do not expect.
+    let is_shareable = !authenticates_connection(&head.headers, &AUTHORIZATION)
+        && (!kind.has_body || [Method::POST, Method::PUT, Method::PATCH].contains(&head.method));
+    let keep_alive = options.keep_alive.filter(|_| is_shareable);
     let keeps = keep_alive.is_some();
     let request = head::plain_request(&mut head, forwarded, keeps)?;
     let mut spare = (keeps && may_repeat).then(|| request.clone());
@@ -107,14 +112,22 @@ where
         exchange.reset_if_incomplete();
         idle.activity().record();
         let rules = &forwarded.policy.response_headers;
-        match response_head(&mut exchange, pending, &mut idle, rules, observer).await {
+        let sent = Instant::now();
+        let waiting = response_head(&mut exchange, pending, &mut idle, rules, observer);
+        let received = match is_used {
+            true => waiting.await,
+            false => to.backend.idle.give_up_while(waiting).await,
+        };
+        match received {
             Ok(response) => {
-                let (response, body, hint) = checked(response, rules)?;
+                let (response, body, hint) = checked(response, rules, kind)?;
                 let keep = keep_alive.and_then(|most| hint.apply(most));
                 let body = ResponseBody::new(body, exchange, idle, to, keep);
                 return Ok(response.map(|()| body));
             }
             Err(reason) if !is_used => return Err(exchange.into_reason(reason)),
+            // The backend may have worked on it.
+            Err(reason) if sent.elapsed() > REPEAT_WITHIN => return Err(reason),
             Err(reason) => {
                 request = match exchange.take_unsent() {
                     Some(request) => request,
@@ -159,6 +172,7 @@ async fn response_head(
 fn checked(
     response: Response<Incoming>,
     rules: &HeaderRules,
+    kind: RequestKind,
 ) -> Result<(Response<()>, Incoming, ReuseHint), RejectReason> {
     let (mut head, body) = response.into_parts();
     match head.status.as_u16() {
@@ -167,7 +181,7 @@ fn checked(
         )),
         // Up to 999: a client treats a status that it does not know as 500 (RFC 9110 15).
         _ => {
-            let hint = ReuseHint::of(&head.headers);
+            let hint = ReuseHint::of(&head, kind);
             Ok((head::plain_response(&mut head, rules)?, body, hint))
         }
     }
@@ -213,6 +227,8 @@ impl<B: Body<Data = Bytes> + Unpin> Body for RequestBody<B> {
     }
 }
 
+/// How soon after a request its connection must have ended for the request to be repeated.
+const REPEAT_WITHIN: Duration = Duration::from_millis(500);
 /// How long a connection may have been idle for a request that cannot be repeated. Applications close idle
 /// connections after 2 s (Gunicorn) or later.
 const UNREPEATABLE_IDLE_MAX: Duration = Duration::from_secs(1);

@@ -102,7 +102,7 @@ pub async fn upgrade(
     let rules = &forwarded.policy.response_headers;
     let interim = InterimRelay { rules, send: send_interim };
     let sending = send_request(stream, forwarded.policy.response_head, request, interim);
-    let response = match timeout_at(deadline, sending).await {
+    let response = match timeout_at(deadline, to.backend.idle.give_up_while(sending)).await {
         Ok(response) => response,
         Err(_elapsed) => Err(RejectReason::ResponseTimeout),
     };

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::head::get;
 use crate::support::{
@@ -108,7 +109,7 @@ async fn chunked_and_empty_responses_free_the_connection() {
                  2\r\nok\r\n0\r\nX-T: 1\r\n\r\n"
             }
             "/none" => "HTTP/1.1 204 No Content\r\n\r\n",
-            _ => "HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\n",
+            _ => "HTTP/1.1 304 Not Modified\r\n\r\n",
         })
     })
     .await;
@@ -274,6 +275,54 @@ async fn cancelled_request_resets_its_connection() {
     let record = record.await;
     assert_eq!((&record["event"], &record["by"]), (&"served".into(), &"client".into()));
     assert_eq!((&record["status"], &record["down_bytes"]), (&200.into(), &2.into()));
+}
+
+/// A backend that does not read the body of a request that it refuses takes it for the next request.
+#[tokio::test]
+async fn refused_upload_ends_the_connection() {
+    let backend = backend(|target, _| {
+        Some(match target {
+            "/refused" => "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nok",
+            _ => OK,
+        })
+    })
+    .await;
+    let mut requests = Requests::new(&backend, "").await;
+    assert_eq!(requests.post("/refused").await, 404);
+    assert_eq!(requests.post("/taken").await, 200);
+    assert_eq!(requests.get("/3").await.0, 200);
+    let mut reports: Vec<String> = Vec::new();
+    for _ in 0..4 {
+        reports.push(report(&backend).await);
+    }
+    reports.sort();
+    assert_eq!(reports, ["1:/refused", "1:reset", "2:/3", "2:/taken"]);
+}
+
+/// An application with one thread serves the next connection when the one before has ended.
+#[tokio::test]
+async fn idle_connections_are_given_up_for_waiting_requests() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let application = async {
+        loop {
+            let mut stream = BufReader::new(listener.accept().await.unwrap().0);
+            while !read_head(&mut stream).await.is_empty() {
+                stream.write_all(OK.as_bytes()).await.unwrap();
+            }
+        }
+    };
+    let more = "[timeouts]\nbackend_keep_alive = \"1h\"\n";
+    let proxy = Proxy::start(&route(&[address], more)).await;
+    let client = Client::new(&proxy).await;
+    let requests = join_all((0..4).map(async |_| {
+        let mut stream = BufReader::new(client.connect_plain().await);
+        exchange(&mut stream, &get("/")).await.0.status
+    }));
+    tokio::select! {
+        statuses = requests => assert_eq!(statuses, [200; 4]),
+        () = application => {}
+    }
 }
 
 /// Applications close idle connections after some seconds, and may do so while a request is on its way.

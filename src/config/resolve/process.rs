@@ -40,7 +40,7 @@ pub(crate) fn request_timeouts(keys: &KeyScope<'_, RequestTimeoutsTable>) -> Req
         idle: value(keys.pick(|keys| &keys.idle), 120),
         backend_keep_alive: value_or(
             keys.pick(|keys| &keys.backend_keep_alive),
-            OrOff(Some(Duration::from_secs(60))),
+            OrOff(Some(Duration::from_secs(5))),
         )
         .0,
     }

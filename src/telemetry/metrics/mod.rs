@@ -39,6 +39,8 @@ pub struct Metrics {
     renewals: Counters<2>,
     /// Gauge: connections to backends that wait for a request.
     pub idle_backend_connections: Arc<Counter>,
+    /// Gauge: connections that wait for a backend to close them.
+    pub closing_backend_connections: Arc<Counter>,
     handles: Mutex<HandlesByName>,
 }
 

@@ -7,6 +7,7 @@ use hyper_util::rt::TokioIo;
 
 use super::reset_tolerant_writer::ResetTolerantWriter;
 use crate::http::head_limits::HeadLimits;
+use crate::net::Transport as _;
 use crate::net::socket::Socket;
 use crate::reject::RejectReason;
 
@@ -50,6 +51,11 @@ impl HttpConnection {
         let opened = builder.handshake(ResetTolerantWriter::new(TokioIo::new(stream))).await;
         let (sender, connection) = opened.map_err(|error| classify_error(&error))?;
         Ok(Self { connection: Box::new(connection), sender, limits, responses: 0 })
+    }
+
+    /// Closes the connection with a reset.
+    pub(super) fn reset(self) {
+        self.into_parts().0.reset_on_drop();
     }
 
     /// The socket, and what was read from it and not used.

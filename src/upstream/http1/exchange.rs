@@ -168,9 +168,13 @@ impl BackendExchange {
         // hyper notices the end of a body when it is polled next. The waker is replaced with the next use.
         self.poll_io(&mut Context::from_waker(Waker::noop()));
         let is_ready = self.http.as_ref().is_some_and(|http| http.sender.is_ready());
-        if self.is_done {
-            let (socket, rest) = self.http.take()?.into_parts();
-            rest.is_empty().then_some(AfterResponse::Ended(socket))
+        if self.is_done && !self.request_failed {
+            let (mut socket, rest) = self.http.take()?.into_parts();
+            if rest.is_empty() {
+                return Some(AfterResponse::Ended(socket));
+            }
+            socket.reset_on_drop();
+            None
         } else if is_ready {
             let mut http = self.http.take()?;
             http.responses = http.responses.saturating_add(1);
@@ -196,7 +200,7 @@ impl BackendExchange {
 impl Drop for BackendExchange {
     fn drop(&mut self) {
         if let (Some(http), true) = (self.http.take(), self.resets) {
-            http.into_parts().0.reset_on_drop();
+            http.reset();
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::HttpConnection;
 use crate::http::head_limits::HeadLimits;
+use crate::net::Transport as _;
 use crate::net::socket::Socket;
 use crate::telemetry::metrics::counters::Counter;
 
@@ -82,11 +83,16 @@ impl IdleConnections {
         }
     }
 
-    /// Keeps a connection for at most `max_idle`, unless there are too many.
+    /// Keeps a connection for at most `max_idle`. Resets it if there are too many, because TIME_WAIT would
+    /// occupy a local port for a minute.
     #[expect(clippy::disallowed_methods, reason = "a drain does not wait for idle connections")]
     pub fn put(self: &Arc<Self>, http: HttpConnection, address: SocketAddr, max_idle: Duration) {
         let mut list = self.lock();
-        let Some(place) = self.places.reserve() else { return };
+        let is_full = list.connections.len() >= self.places.max / 2;
+        let Some(place) = self.places.reserve_idle().filter(|_| !is_full) else {
+            http.reset();
+            return;
+        };
         let idle_since = Instant::now();
         let expires = idle_since + max_idle;
         list.connections.push(IdleConnection { http, address, idle_since, expires, _place: place });
@@ -100,16 +106,32 @@ impl IdleConnections {
         self.lock().connections.clear();
     }
 
+    /// Waits for a response or for a connection. As long as it does not come, idle connections are closed from
+    /// time to time: an application with a thread for each connection may have all its threads wait on them.
+    pub async fn give_up_while<T>(&self, waiting: impl Future<Output = T>) -> T {
+        let mut waiting = pin!(waiting);
+        loop {
+            match timeout(GIVE_UP_AFTER, waiting.as_mut()).await {
+                Ok(done) => return done,
+                Err(_elapsed) => self.clear(),
+            }
+        }
+    }
+
     /// Waits briefly for the backend to close a connection that carries no more requests. TIME_WAIT then is
-    /// at the backend, and does not occupy a local port for a minute.
+    /// at the backend, and does not occupy a local port for a minute. Otherwise the connection is reset.
     #[expect(clippy::disallowed_methods, reason = "a drain does not wait for ended connections")]
     pub fn close_after_backend(&self, mut socket: Socket) {
-        if let Some(place) = self.places.reserve() {
-            tokio::spawn(async move {
-                let _ = timeout(CLOSE_TIMEOUT, socket.read(&mut [0; 1])).await;
-                drop(place);
-            });
-        }
+        let Some(place) = self.places.reserve_closing() else {
+            socket.reset_on_drop();
+            return;
+        };
+        tokio::spawn(async move {
+            if timeout(CLOSE_TIMEOUT, socket.read(&mut [0; 1])).await.is_err() {
+                socket.reset_on_drop();
+            }
+            drop((socket, place));
+        });
     }
 
     /// Closes the connections that expired or that the backend has closed, and registers `cx` with the
@@ -160,7 +182,9 @@ async fn watch(idle: Weak<IdleConnections>) {
 pub struct IdlePlaces {
     /// Gauge: the occupied ones.
     pub occupied: Arc<Counter>,
-    /// How many there are.
+    /// Gauge: connections that wait for the backend to close them.
+    pub closing: Arc<Counter>,
+    /// How many of each there may be. One backend may have half of the idle ones.
     pub max: usize,
 }
 
@@ -169,11 +193,21 @@ pub struct IdlePlaces {
 struct OccupiedPlace(Arc<Counter>);
 
 impl IdlePlaces {
-    fn reserve(&self) -> Option<OccupiedPlace> {
+    fn reserve_idle(&self) -> Option<OccupiedPlace> {
+        OccupiedPlace::reserve(&self.occupied, self.max)
+    }
+
+    fn reserve_closing(&self) -> Option<OccupiedPlace> {
+        OccupiedPlace::reserve(&self.closing, self.max)
+    }
+}
+
+impl OccupiedPlace {
+    fn reserve(occupied: &Arc<Counter>, max: usize) -> Option<Self> {
         // Threads that ask at the same time may exceed the maximum by a few.
-        (self.occupied.get() < self.max as u64).then(|| {
-            self.occupied.inc();
-            OccupiedPlace(self.occupied.clone())
+        (occupied.get() < max as u64).then(|| {
+            occupied.inc();
+            Self(occupied.clone())
         })
     }
 }
@@ -186,6 +220,8 @@ impl Drop for OccupiedPlace {
 
 /// When a backend that closes connections unannounced would have done so.
 const PROVEN_AFTER: Duration = Duration::from_millis(20);
+/// How long a request waits on a new connection before the idle ones are closed.
+const GIVE_UP_AFTER: Duration = Duration::from_millis(500);
 /// How often expired connections are closed.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the backend has to close a connection after its last response.

@@ -4,14 +4,17 @@ use std::time::Duration;
 
 use hyper::HeaderMap;
 use hyper::header::{CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING, WWW_AUTHENTICATE};
+use hyper::http::response::Parts;
 
 use crate::http::fields::list_members;
 
 /// Whether and how long a connection may be used after a response. hyper observes `Connection: close`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReuseHint {
-    /// The response has two lengths, and the backend may mean the other one (RFC 9112 6.3), or it starts an
-    /// authentication of the connection, which would hold for the requests of other clients (RFC 4559 6).
+    /// It is not certain that the response ends where it seems to: it has two lengths (RFC 9112 6.3), or a length
+    /// without having a body, which some backends then send. Or it starts an authentication of the
+    /// connection, which would hold for the requests of other clients (RFC 4559 6). Or it refuses a request
+    /// with a body, which backends then often leave unread, and would take for the next request.
     Never,
     /// The backend does not say how long it keeps the connection.
     Unlimited,
@@ -19,18 +22,32 @@ pub enum ReuseHint {
     Within(Duration),
 }
 
+/// What a response does not say about its request.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestKind {
+    /// The request has a body.
+    pub has_body: bool,
+    /// Its method is HEAD.
+    pub is_head: bool,
+}
+
 impl ReuseHint {
-    /// Reads the headers of a response, `Keep-Alive: timeout=5` (RFC 2068 19.7.1) among them.
-    pub fn of(headers: &HeaderMap) -> Self {
-        let has_two_lengths =
-            headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH);
-        if has_two_lengths || authenticates_connection(headers, &WWW_AUTHENTICATE) {
+    /// Reads the head of a response, `Keep-Alive: timeout=5` (RFC 2068 19.7.1) included.
+    pub fn of(response: &Parts, request: RequestKind) -> Self {
+        let headers = &response.headers;
+        let lengths = [TRANSFER_ENCODING, CONTENT_LENGTH].map(|name| headers.contains_key(name));
+        let status = response.status;
+        let is_empty = request.is_head || matches!(status.as_u16(), 204 | 205 | 304);
+        let is_ambiguous = lengths == [true; 2] || (is_empty && lengths != [false; 2]);
+        let leaves_body =
+            request.has_body && (status.is_client_error() || status.is_server_error());
+        if is_ambiguous || leaves_body || authenticates_connection(headers, &WWW_AUTHENTICATE) {
             return Self::Never;
         }
         let seconds = |member: &[u8]| {
             let (name, value) = std::str::from_utf8(member).ok()?.split_once('=')?;
             let is_timeout = name.trim().eq_ignore_ascii_case("timeout");
-            is_timeout.then(|| value.trim().parse().ok())?
+            is_timeout.then(|| value.trim().trim_matches('"').parse().ok())?
         };
         match list_members(headers, &KEEP_ALIVE).find_map(seconds) {
             Some(seconds) => Self::Within(Duration::from_secs(seconds)),
@@ -67,14 +84,30 @@ const MARGIN: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
+    use hyper::Response;
+
     use super::*;
 
     const MOST: Duration = Duration::from_secs(60);
 
     fn applied(fields: &[(&'static str, &'static str)]) -> Option<u64> {
-        let fields =
-            fields.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-        ReuseHint::of(&fields.collect()).apply(MOST).map(|time| time.as_secs())
+        applied_to(200, fields, false, false)
+    }
+
+    fn applied_to(
+        status: u16,
+        fields: &[(&'static str, &'static str)],
+        has_body: bool,
+        is_head: bool,
+    ) -> Option<u64> {
+        let mut response = Response::builder().status(status);
+        for (name, value) in fields {
+            response = response.header(*name, *value);
+        }
+        let (parts, ()) = response.body(()).unwrap().into_parts();
+        ReuseHint::of(&parts, RequestKind { has_body, is_head })
+            .apply(MOST)
+            .map(|time| time.as_secs())
     }
 
     #[test]
@@ -82,6 +115,7 @@ mod tests {
         assert_eq!(applied(&[]), Some(60));
         assert_eq!(applied(&[("keep-alive", "timeout=5")]), Some(4));
         assert_eq!(applied(&[("keep-alive", "max=100, Timeout = 5")]), Some(4));
+        assert_eq!(applied(&[("keep-alive", "timeout=\"5\"")]), Some(4));
         assert_eq!(applied(&[("keep-alive", "timeout=900")]), Some(60));
         assert_eq!(applied(&[("keep-alive", "timeout=1")]), None);
         assert_eq!(applied(&[("keep-alive", "timeout=0")]), None);
@@ -95,6 +129,25 @@ mod tests {
         let both = [("transfer-encoding", "chunked"), ("content-length", "5")];
         assert_eq!(applied(&both), None);
         assert_eq!(applied(&both[..1]), Some(60));
+    }
+
+    #[test]
+    fn length_without_a_body_is_the_last() {
+        let length = [("content-length", "5")];
+        for status in [204, 205, 304] {
+            assert_eq!(applied_to(status, &length, false, false), None);
+            assert_eq!(applied_to(status, &[], false, false), Some(60));
+        }
+        assert_eq!(applied_to(200, &length, false, true), None);
+        assert_eq!(applied_to(200, &length, false, false), Some(60));
+    }
+
+    #[test]
+    fn refused_upload_is_the_last() {
+        for (status, kept) in [(200, Some(60)), (302, Some(60)), (404, None), (500, None)] {
+            assert_eq!(applied_to(status, &[], true, false), kept);
+            assert_eq!(applied_to(status, &[], false, false), Some(60));
+        }
     }
 
     #[test]
