@@ -29,7 +29,6 @@ use crate::listener::socket::{AcceptEvent, Listener};
 use crate::net::network::{Net, SystemNet};
 use crate::net::socket::Socket;
 use crate::proxy::state::ProxyState;
-use crate::sys::clock::wall;
 use crate::telemetry::metrics::backend_state::BackendState;
 use crate::telemetry::metrics::scrape::CONTENT_TYPE as OPENMETRICS;
 
@@ -97,7 +96,7 @@ async fn respond(admin: &Admin, request: &Request<Incoming>, any_host: bool) -> 
     }
     match path {
         "/healthz" => typed(JSON, healthz(&admin.state)),
-        "/readyz" if ready(&admin.state) => text(StatusCode::OK, "ready\n"),
+        "/readyz" if admin.state.serves_new_clients() => text(StatusCode::OK, "ready\n"),
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "unready\n"),
         "/metrics" => {
             let scrape =
@@ -161,15 +160,6 @@ fn with_security_headers(mut response: Response<Body>) -> Response<Body> {
     let policy = HeaderName::from_static("cross-origin-resource-policy");
     headers.insert(policy, HeaderValue::from_static("same-origin"));
     response
-}
-
-/// Whether the process admits new tunnels, has a valid certificate, and at least one backend is neither
-/// down nor drained.
-fn ready(state: &ProxyState) -> bool {
-    let snapshot = state.snapshot();
-    state.is_ready()
-        && !snapshot.has_expired(wall())
-        && snapshot.backend_states().values().any(|state| state.is_available())
 }
 
 fn healthz(state: &ProxyState) -> String {

@@ -36,18 +36,17 @@ impl OriginRules {
     }
 
     /// Describes the mismatch of a header for the record: the entry that would allow it, and what
-    /// `same-origin` stands for.
-    pub fn explain(&self, mismatch: OriginMismatch, header: Option<&str>, own: &Origin) -> String {
+    /// `same-origin` stands for, unless that is the usual `https`.
+    pub fn describe(&self, mismatch: OriginMismatch, header: Option<&str>, own: &Origin) -> String {
         let mut text = match (mismatch, header.and_then(entries_for)) {
             (OriginMismatch::NotListed, Some(entries)) => {
-                format!(
-                    "origin not allowed by this route; to allow it, add {entries} to route.origins"
-                )
+                format!("origin not allowed by this route; to allow it, add {entries}")
             }
             (_, _) => mismatch.to_string(),
         };
-        if mismatch != OriginMismatch::Missing && self.0.contains(&OriginRule::SameOrigin) {
-            text.push_str(&format!("; \"same-origin\" is {own} for this request"));
+        let is_usual = mismatch == OriginMismatch::Missing || own.scheme == "https";
+        if !is_usual && self.0.contains(&OriginRule::SameOrigin) {
+            text.push_str(&format!("; same-origin is {own}"));
         }
         text
     }

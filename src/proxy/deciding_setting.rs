@@ -7,6 +7,7 @@ use crate::config::values::units::show_duration;
 use crate::reject::RejectReason;
 use crate::reject::abort::AbortCause;
 use crate::reject::drop_reason::DropReason;
+use crate::reject::maintenance::MaintenanceCause;
 use crate::telemetry::record::DecidingSetting;
 
 /// The setting that caused a connection to be dropped.
@@ -55,7 +56,7 @@ pub fn of_rejection(
         RejectReason::AddressDenied(rule) => {
             route.map(|route| route.addresses.deciding_value(*rule))
         }
-        RejectReason::Maintenance(_) => {
+        RejectReason::Maintenance(MaintenanceCause::File) => {
             route.and_then(|route| route.maintenance.file()).map(|file| file.display().to_string())
         }
         RejectReason::ClientLimit => Some(concurrency.tunnels_per_client.to_string()),
@@ -75,6 +76,7 @@ pub fn of_rejection(
             route.map(|route| show_duration(route.timeouts.response_header))
         }
         RejectReason::RequestInvalid(_)
+        | RejectReason::Maintenance(MaintenanceCause::Command)
         | RejectReason::UriTooLong
         | RejectReason::Expect
         | RejectReason::Method

@@ -274,7 +274,7 @@ impl ConnectionContext {
         let own = own_origin(client, &handshake.authority, context.forwarded);
         let sent = handshake.origin.as_deref();
         if let Err(mismatch) = route.origins.check(sent, &own) {
-            log.set_detail(route.origins.explain(mismatch, sent, &own));
+            log.set_detail(route.origins.describe(mismatch, sent, &own));
             return Err(RejectReason::Origin(mismatch));
         }
         state.concurrency.admit_tunnel(
@@ -335,7 +335,7 @@ fn set_hsts(headers: &mut HeaderMap, hsts: Option<HeaderValue>) {
 
 /// The response for the health check of a load balancer. It shows readiness and nothing else.
 fn health_response(state: &ProxyState) -> Response<Body> {
-    if state.is_ready() {
+    if state.serves_new_clients() {
         text(StatusCode::OK, "ok\n")
     } else {
         text(StatusCode::SERVICE_UNAVAILABLE, "unready\n")

@@ -133,6 +133,15 @@ impl ProxyState {
         self.phase() == Phase::Running && !self.admin_drain.is_draining()
     }
 
+    /// Whether the process admits new tunnels, has a valid certificate, and at least one backend is neither
+    /// down nor drained.
+    pub fn serves_new_clients(&self) -> bool {
+        let snapshot = self.snapshot();
+        self.is_ready()
+            && !snapshot.has_expired(wall())
+            && snapshot.backend_states().values().any(|state| state.is_available())
+    }
+
     /// Sets the lifecycle phase. Phases only advance.
     pub fn set_phase(&self, phase: Phase) {
         self.phase.send_replace(phase);

@@ -247,11 +247,9 @@ async fn origins_of_devices_and_shells_can_be_listed() {
 async fn record_names_the_entry_that_admits_the_origin() {
     let proxy = OriginProxy::allowing("[\"same-origin\"]").await;
     let long = format!("https://{}.example", "a".repeat(300));
-    let same = "; \"same-origin\" is http://chat.example for this request";
+    let same = "; same-origin is http://chat.example";
     let entry = |entries: &str| {
-        format!(
-            "origin not allowed by this route; to allow it, add {entries} to route.origins{same}"
-        )
+        format!("origin not allowed by this route; to allow it, add {entries}{same}")
     };
     let unnamed = format!("origin not allowed by this route; add it to route.origins{same}");
     for (n, (origin, detail)) in [

@@ -208,7 +208,7 @@ impl ExplainTrail {
         if let Err(mismatch) = route.origins.check(sent, &own) {
             let reason = RejectReason::Origin(mismatch);
             let key = reason.key().map(str::to_owned);
-            self.fail("origin", route.origins.explain(mismatch, sent, &own), key);
+            self.fail("origin", route.origins.describe(mismatch, sent, &own), key);
             return Err(reason);
         }
         let shown = sent.unwrap_or("no Origin (not a browser)");
