@@ -51,6 +51,7 @@ pub struct RequestLog {
     metrics: Arc<Metrics>,
     /// Whether the record is written if the request succeeds or the client cancels it.
     is_logged: bool,
+    is_plain: bool,
     pending: bool,
 }
 
@@ -86,6 +87,7 @@ impl RequestLog {
             started: now(),
             metrics: snapshot.metrics.clone(),
             is_logged: false,
+            is_plain: false,
             pending: true,
         }
     }
@@ -116,6 +118,7 @@ impl RequestLog {
 
     /// Has a plain request recorded even if it succeeds, unless the route leaves out this one.
     pub fn set_plain(&mut self, route: &Route) {
+        self.is_plain = true;
         self.is_logged = route.logs_next_request();
     }
 
@@ -160,6 +163,9 @@ impl RequestLog {
         if let Some(reason) = rejected {
             let setting = deciding_setting::of_rejection(&reason, snapshot, self.route.as_deref());
             self.record(&reason, setting, None);
+            if let (Some(route), true) = (&self.route, self.is_plain) {
+                route.counts.request_answered(reason.status(), now().duration_since(self.started));
+            }
         }
     }
 
@@ -169,7 +175,7 @@ impl RequestLog {
         self.pending = false;
         let (Some(route), Some(backend)) = (&self.route, &self.backend) else { return };
         let age = now().duration_since(self.started);
-        route.counts.request_served(status, age);
+        route.counts.request_answered(status, age);
         if self.is_logged {
             record_served(&ServedRequest {
                 client: &self.connection.client,

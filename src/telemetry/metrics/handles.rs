@@ -40,7 +40,7 @@ pub struct RouteCounts {
     pub relay_latency: DurationHistogram<RelayLatencyBounds>,
     /// Lifetimes of tunnels that ended.
     pub durations: DurationHistogram<TunnelAgeBounds>,
-    /// Plain HTTP requests that a backend answered, from the complete request head to the end of the
+    /// Plain HTTP requests that were answered, from the complete request head to the end of the
     /// response.
     pub request_durations: DurationHistogram<RequestBounds>,
     /// The same requests by the class of their status, in the order of [`STATUS_CLASSES`].
@@ -118,8 +118,8 @@ impl RouteCounts {
         self.rtt[reasons::side_index(side)].observe(rtt);
     }
 
-    /// Counts a plain request that a backend answered with this status.
-    pub fn request_served(&self, status: StatusCode, time: Duration) {
+    /// Counts a plain request that was answered with this status, by a backend or by the proxy itself.
+    pub fn request_answered(&self, status: StatusCode, time: Duration) {
         let class = usize::from(status.as_u16() / 100).saturating_sub(2);
         self.requests.inc(class.min(STATUS_CLASSES.len() - 1));
         self.request_durations.observe(time);

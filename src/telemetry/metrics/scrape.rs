@@ -94,7 +94,7 @@ impl Scrape {
         });
         text.counters(
             "http_requests",
-            "Plain HTTP requests that a backend answered, by the class of the status",
+            "Plain HTTP requests that were answered, by a backend or by tidegate, by the class of the status",
             None,
             requests,
         )?;
