@@ -74,13 +74,19 @@ class App {
     fs.writeFileSync(file, text);
     return file;
   }
-  /** A port that is free now. */
+  /** A free port, below those that connections get, which could take it before its server does. */
   async port() {
-    const server = net.createServer().listen(0, "127.0.0.1");
-    await new Promise((done) => server.on("listening", done));
-    const { port } = server.address();
-    await new Promise((done) => server.close(done));
-    return port;
+    for (;;) {
+      const port = 10000 + Math.floor(Math.random() * 20000);
+      const server = net.createServer();
+      const free = await new Promise((done) => {
+        server.on("listening", () => done(true)).on("error", () => done(false));
+        server.listen(port, "127.0.0.1");
+      });
+      if (!free) continue;
+      await new Promise((done) => server.close(done));
+      return port;
+    }
   }
   /** Starts a program in the work folder, output to NAME.log; it is ended with the run. */
   start(command, args, { name = "server", env = {}, ...options } = {}) {

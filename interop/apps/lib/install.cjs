@@ -6,7 +6,8 @@ const { spawn, spawnSync } = require("child_process");
 
 const ROOT = path.resolve(__dirname, "../../..");
 const CACHE = path.join(ROOT, "target/interop/apps");
-const LIMIT = 900;
+/** In seconds: some packages of Home Assistant are compiled. */
+const LIMIT = 1800;
 
 /** Runs a command to its end, output to `log`; fails with its last line. */
 function command(log, folder, more, program, ...args) {
