@@ -198,7 +198,7 @@ fn write_reject(line: &mut LogLine, request: &RejectedRequest<'_>) {
     line.show("client", client.addr);
     line.text("end", reason.as_str());
     write_deciding(line, &request.deciding);
-    // Nobody received a status if the client left.
+    // A client that left received no status.
     let has_left = matches!(reason, RejectReason::ClientDisconnected);
     line.text("by", has_left.then_some("client"));
     line.number("status", (!has_left).then(|| u64::from(reason.status().as_u16())));
