@@ -142,7 +142,8 @@ impl Connector<'_> {
                 return Ok((Link::Used(http), *address));
             }
             let until = attempt_deadline(until, index + 1 == addresses.len());
-            let connecting = backend.idle.give_up_while(self.connect_address(*address));
+            let connecting = self.connect_address(*address);
+            let connecting = backend.idle.give_up_while_connecting(connecting);
             match timeout_at(until, connecting).await {
                 Ok(Ok(stream)) => return Ok((Link::New(stream), *address)),
                 Ok(Err(error)) if classify(&error) == ConnectFailure::LocalResources => {

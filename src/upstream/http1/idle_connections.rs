@@ -106,12 +106,21 @@ impl IdleConnections {
         self.lock().connections.clear();
     }
 
-    /// Waits for a response or for a connection. As long as it does not come, idle connections are closed from
+    /// Waits for a response on a new connection. As long as it does not come, idle connections are closed from
     /// time to time: an application with a thread for each connection may have all its threads wait on them.
-    pub async fn give_up_while<T>(&self, waiting: impl Future<Output = T>) -> T {
+    pub async fn give_up_while<T>(&self, responding: impl Future<Output = T>) -> T {
+        self.clear_each(RESPONSE_WAIT, responding).await
+    }
+
+    /// Waits for a new connection, as for a response: the queue of the application may be full.
+    pub async fn give_up_while_connecting<T>(&self, connecting: impl Future<Output = T>) -> T {
+        self.clear_each(CONNECT_WAIT, connecting).await
+    }
+
+    async fn clear_each<T>(&self, interval: Duration, waiting: impl Future<Output = T>) -> T {
         let mut waiting = pin!(waiting);
         loop {
-            match timeout(GIVE_UP_AFTER, waiting.as_mut()).await {
+            match timeout(interval, waiting.as_mut()).await {
                 Ok(done) => return done,
                 Err(_elapsed) => self.clear(),
             }
@@ -220,8 +229,10 @@ impl Drop for OccupiedPlace {
 
 /// When a backend that closes connections unannounced would have done so.
 const PROVEN_AFTER: Duration = Duration::from_millis(20);
-/// How long a request waits on a new connection before the idle ones are closed.
-const GIVE_UP_AFTER: Duration = Duration::from_millis(500);
+/// How long a request waits for its response on a new connection before the idle ones are closed.
+const RESPONSE_WAIT: Duration = Duration::from_millis(500);
+/// How long a connection attempt may take; more than a round trip.
+const CONNECT_WAIT: Duration = Duration::from_millis(100);
 /// How often expired connections are closed.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the backend has to close a connection after its last response.
