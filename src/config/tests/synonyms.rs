@@ -16,6 +16,8 @@ fn keys_of_the_same_table_are_suggested() {
         ("route.timeouts", "readTimeout", "idle"),
         ("timeouts", "proxy_read", "idle"),
         ("limits", "proxy_read_timeout", "idle"),
+        ("timeouts", "keepalive_timeout", "keep_alive"),
+        ("timeouts", "keepalive", "backend_keep_alive"),
     ] {
         let location = table.replace("route", "route[0]");
         let found = errors_below(&format!("[{table}]\n{key} = \"5s\""));
@@ -31,10 +33,15 @@ fn keys_of_the_same_table_are_suggested() {
         ("allowed_origins", "origins"),
         ("server_name", "host"),
         ("location", "path"),
+        ("access_log", "log_requests"),
     ] {
         let found = errors_below(&format!("{key} = \"x\""));
         assert_eq!(found, [format!("route[0].{key}: unknown key (did you mean \"{meant}\"?)")]);
     }
+    assert_eq!(
+        errors_replacing("\"127.0.0.1:9001\"", "{ server = \"127.0.0.1:9001\" }"),
+        ["route[0].backends[0].server: unknown key (did you mean \"address\"?)"]
+    );
     // The key that is meant is not reported as missing too.
     assert_eq!(
         errors_replacing("backends", "proxy-pass"),
@@ -66,6 +73,21 @@ fn keys_of_other_tables_are_named_with_their_table() {
              second for tunnels",
         ),
         ("return", "write redirect in [[listener]]"),
+        ("keepalive_timeout", "write keep_alive in [timeouts]"),
+        (
+            "keepalive",
+            "write backend_keep_alive in [timeouts]: connections to backends are always kept; \
+             keep_alive is for clients",
+        ),
+        (
+            "default_server",
+            "write default in [[certificate]]: default = true; a route for any other host has host \
+             = \"*\"",
+        ),
+        (
+            "expires",
+            "write set in [route.response_headers]: \"Cache-Control: max-age=3600\", for example",
+        ),
         ("error_page", "did you mean \"error_pages\"?"),
         ("include", "there are no includes: write everything in this file"),
         (
@@ -85,13 +107,62 @@ fn keys_of_other_tables_are_named_with_their_table() {
 
 // Requirements: CF04.
 #[test]
+fn keys_of_tables_with_the_same_key_are_not_confused() {
+    assert_eq!(
+        errors_below("[timeouts]\ntunnel = \"1h\""),
+        ["timeouts.tunnel: unknown key (write idle in [limits])"]
+    );
+    assert_eq!(
+        errors_replacing("address =", "keepalive_timeout = \"5s\"\naddress ="),
+        ["listener[0].keepalive_timeout: unknown key (write keep_alive in [timeouts])"]
+    );
+    assert_eq!(
+        errors_replacing("address =", "send_proxy = true\naddress ="),
+        ["listener[0].send_proxy: unknown key (write proxy_protocol in [[route]])"]
+    );
+}
+
+// Requirements: CF04.
+#[test]
+fn directives_without_a_counterpart_say_what_happens() {
+    for (key, note) in [
+        ("gzip", "plain responses are passed on as they are; "),
+        ("proxy_redirect", "there is no rewriting: responses are passed on unchanged"),
+        ("if", "there are no conditions: "),
+        ("sni", "nothing to write: the names in a certificate decide"),
+        ("middlewares", "there are no middlewares: write keys of [[route]]"),
+        ("max_fails", "nothing to write: a backend that refuses connections gets none"),
+        ("backup", "nothing to write: the other backends"),
+        ("ssl", "nothing to write: a listener uses TLS"),
+    ] {
+        let top = errors(&format!("{key} = \"x\"\n{PLAIN}")).remove(0);
+        assert!(top.starts_with(&format!("{key}: unknown key ({note}")), "{top}");
+        let in_route = errors_below(&format!("{key} = \"x\""));
+        assert_eq!(in_route, [format!("route[0].{top}")]);
+    }
+    let backend = |key: &str| format!("{{ address = \"127.0.0.1:9001\", {key} = true }}");
+    for (key, note) in [
+        ("backup", "nothing to write: the other backends"),
+        ("max_fails", "nothing to write: a backend that refuses"),
+        ("tls", "TLS to backends is not supported"),
+    ] {
+        let found = errors_replacing("\"127.0.0.1:9001\"", &backend(key));
+        let expected = format!("route[0].backends[0].{key}: unknown key ({note}");
+        assert!(found[0].starts_with(&expected), "{found:?}");
+    }
+}
+
+// Requirements: CF04.
+#[test]
 fn blocks_of_other_programs_are_recognised() {
     assert_eq!(
-        errors_below("[[upstream]]\nname = \"x\"\n[frontend.a]\nbind = 1"),
+        errors_below("[[upstream]]\nname = \"x\"\n[frontend.a]\nbind = 1\n[http]\na = 1"),
         [
             "upstream: unknown table (write backends in [[route]])",
             "frontend: unknown table (write [[listener]] or [[route]]: the first has the address, \
              the second a host, a path and its backends)",
+            "http: unknown table (write [[listener]] or [[certificate]] or [[route]]: this is a block of \
+             another program)",
         ]
     );
     assert_eq!(

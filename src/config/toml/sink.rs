@@ -169,9 +169,14 @@ impl<'t> DiagnosticSink<'t> {
         let name = &*sanitize(key.get_ref());
         let location = Location { key: join(&table.key, name), span: key.span() };
         let elsewhere = self.tables_with(name);
-        let synonym = Synonym::of(&location.key);
+        let first = value.as_array().and_then(|list| list.first());
+        let is_table = first.map_or(value, Spanned::get_ref).is_table();
+        // A block of another program may have the name of a key.
+        let block = (is_table && table.key.is_empty()).then(|| format!("[{name}]"));
+        let block = block.and_then(|header| Synonym::of(&header));
+        let synonym = block.or_else(|| Synonym::of(&location.key));
         let meant = match synonym {
-            Some(synonym) => synonym.key_in(keys),
+            Some(synonym) => synonym.key_in(&table.key, keys),
             None => nearest(name, keys.iter().copied()),
         };
         let help = match (meant, synonym) {
@@ -180,8 +185,6 @@ impl<'t> DiagnosticSink<'t> {
             (None, None) if elsewhere.is_empty() => wrap_list("the keys here are", keys),
             (None, None) => format!("\"{name}\" belongs {}", elsewhere.join(" or ")),
         };
-        let first = value.as_array().and_then(|list| list.first());
-        let is_table = first.map_or(value, Spanned::get_ref).is_table();
         let noun = if is_table { "table" } else { "key" };
         self.report(&location, Problem::new(format!("unknown {noun}")).help(help));
         meant
