@@ -25,10 +25,15 @@ fn redirects_except_challenges_of_authorities() {
 
 #[test]
 fn only_plain_listeners_redirect() {
-    assert_eq!(
-        errors(&plain_listener("redirect = true")),
-        ["listener[1].redirect: expected \"off\", \"https\" or \"https-301\", found true"]
-    );
+    for (value, word) in [("true", "https"), ("false", "off")] {
+        assert_eq!(
+            errors(&plain_listener(&format!("redirect = {value}"))),
+            [format!(
+                "listener[1].redirect: expected \"off\", \"https\" or \"https-301\", found {value} \
+                 (write \"{word}\")"
+            )]
+        );
+    }
     let tls = PLAIN.replace("\n\n[[certificate]]", "\nredirect = \"https\"\n[[certificate]]");
     assert_eq!(
         errors(&tls),

@@ -233,8 +233,7 @@ fn rejects_values_that_are_not_limits() {
              (write \"64KiB/s\" if you mean per second)",
             "limits.control_frames_from_client: \"50/m\" is not a rate per second \
              (write a number per second, as in \"20/s\")",
-            "limits.lifetime: \"d\" is not a unit of time \
-             (the units are ms, s, m and h, as in \"30s\")",
+            "limits.lifetime: \"d\" is not a unit of time (write \"24h\")",
             "limits.min_write_rate: \"100/s\" has no unit (write \"100B/s\" if you mean bytes)",
             "limits.frame_from_client: expected a size, found a list (write one such as \"1MiB\")",
             "limits.bytes_from_backend: 1024 has no unit \

@@ -93,7 +93,11 @@ impl TomlValue for RedirectChoice {
             ("https", Some(HttpsRedirect::Permanent)),
             ("https-301", Some(HttpsRedirect::Moved)),
         ];
-        choice(value, &choices).map(Self)
+        choice(value, &choices).map(Self).map_err(|problem| match value.as_bool() {
+            Some(true) => problem.help("write \"https\""),
+            Some(false) => problem.help("write \"off\""),
+            None => problem,
+        })
     }
 }
 

@@ -30,6 +30,16 @@ impl HostPattern {
         if text == "*" {
             return Ok(Self::Any);
         }
+        if text.starts_with('~') || text.contains(['^', '\\', '(']) {
+            return Err(
+                Problem::new("there are no regular expressions in a route's host").help(ONE_HOST)
+            );
+        }
+        if let Some(name) = text.strip_prefix('.').filter(|name| !name.is_empty()) {
+            return Err(Problem::new(format!("\"{text}\" starts with a dot")).help(format!(
+                "write \"*.{name}\" for every subdomain, and one more [[route]] for \"{name}\" itself"
+            )));
+        }
         if text.trim().contains([' ', ',']) {
             return Err(Problem::new("a route takes exactly one host").help(ONE_HOST));
         }
@@ -146,6 +156,12 @@ impl PathPrefix {
     ///
     /// Describes the mistake and suggests a valid path.
     pub fn parse(text: &str) -> Result<Self, Problem> {
+        if let Some(meant) = prefix_of_expression(text) {
+            return Err(Problem::new(
+                "there are no regular expressions: a path matches itself and every path below it",
+            )
+            .help(format!("write a prefix of whole segments: \"{meant}\"")));
+        }
         check_request_path(text)?;
         if let Some((prefix, _)) = text.split_once('*') {
             let meant = prefix.trim_end_matches('/');
@@ -174,6 +190,28 @@ impl PathPrefix {
             None => false,
         }
     }
+}
+
+/// The whole segments before the first operator, if the text is a regular expression or has one of the
+/// modifiers of nginx (`~`, `~*`, `^~`, `=`).
+fn prefix_of_expression(text: &str) -> Option<String> {
+    let is_expression = text.starts_with(['~', '^', '='])
+        || text.contains(['^', '\\', '[', ']', '|'])
+        || [".*", ".+", "(/"].iter().any(|part| text.contains(part))
+        || text.ends_with('$') && !text.ends_with("/$");
+    if !is_expression {
+        return None;
+    }
+    let path = text.trim_start_matches(['~', '*', '^', '=', ' ']);
+    let end = path.find(|c: char| "*+?^$()[]{}\\|".contains(c)).unwrap_or(path.len());
+    let (before, after) = path.split_at(end);
+    let prefix = before.trim_end_matches('.');
+    let is_whole = prefix.len() < before.len()
+        || matches!(after, "" | "$")
+        || after.starts_with("(/")
+        || prefix.ends_with('/');
+    let whole = if is_whole { prefix } else { prefix.rsplit_once('/').unwrap_or_default().0 };
+    Some(format!("/{}", whole.trim_matches('/')))
 }
 
 /// Checks a path of a request line (RFC 9112 section 3.2.1) without query.

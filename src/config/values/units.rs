@@ -303,6 +303,11 @@ impl<'t> Quantity<'t> {
             "s" | "sec" | "secs" | "second" | "seconds" => "s",
             "min" | "mins" | "minute" | "minutes" | "m" => "m",
             "h" | "hr" | "hrs" | "hour" | "hours" => "h",
+            "d" | "day" | "days" if (1..=MILLIS_MAX / DAY_MILLIS).contains(&self.number) => {
+                let hours = show_duration(Duration::from_millis(self.number * DAY_MILLIS));
+                return Problem::new(format!("\"{unit}\" is not a unit of time"))
+                    .help(format!("write \"{hours}\""));
+            }
             _ => {
                 return Problem::new(format!("\"{unit}\" is not a unit of time"))
                     .help("the units are ms, s, m and h, as in \"30s\"");
@@ -327,6 +332,7 @@ const TIME_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h
 const LONG_UNITS: [(&str, u64); 5] =
     [("s", 1), ("m", 60), ("h", 3600), ("d", 24 * 3600), ("y", 365 * 24 * 3600)];
 const LONG_SECONDS_MAX: u64 = 10 * 365 * 24 * 3600;
+const DAY_MILLIS: u64 = 24 * 3_600_000;
 const MILLIS_MAX: u64 = 365 * 24 * 3_600_000;
 /// The longest duration.
 pub(crate) const DURATION_MAX: Duration = Duration::from_millis(MILLIS_MAX);

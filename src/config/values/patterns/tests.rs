@@ -44,6 +44,14 @@ fn invalid_hosts_get_a_suggestion() {
         ("https://a.b:1/c", "a host must not contain a scheme (write \"a.b\")"),
         ("a.b/c", "a host must not contain a path (write host = \"a.b\" and path = \"/c\")"),
         (
+            "~^(.+)\\.example\\.com$",
+            "there are no regular expressions in a route's host (write one [[route]] for each, or \"*.example.com\" for every subdomain)",
+        ),
+        (
+            ".example.com",
+            "\".example.com\" starts with a dot (write \"*.example.com\" for every subdomain, and one more [[route]] for \"example.com\" itself)",
+        ),
+        (
             "_default",
             "\"_default\" cannot be a host: no client sends it (write \"*\" for any host that no other route matches)",
         ),
@@ -99,6 +107,33 @@ fn paths_are_normalised() {
         ),
     ] {
         assert_eq!(PathPrefix::parse(text).unwrap_err().to_string(), expected);
+    }
+}
+
+#[test]
+fn regular_expressions_are_recognised() {
+    for (text, prefix) in [
+        ("~ ^/ws", "/ws"),
+        ("~* ^/ws/?$", "/ws"),
+        ("= /exact", "/exact"),
+        ("^~ /x/", "/x"),
+        ("^/ws$", "/ws"),
+        ("/.*", "/"),
+        ("/ws.*", "/ws"),
+        ("/ws(/.*)?$", "/ws"),
+        ("/api/v[0-9]+", "/api"),
+        ("~ \\.php$", "/"),
+    ] {
+        let expected = format!(
+            "there are no regular expressions: a path matches itself and every path below it (write \
+             a prefix of whole segments: \"{prefix}\")"
+        );
+        assert_eq!(PathPrefix::parse(text).unwrap_err().to_string(), expected, "{text}");
+        assert!(PathPrefix::parse(prefix).is_ok());
+    }
+    // Valid characters of a path.
+    for text in ["/odata/$metadata", "/a(b)", "/a.b+c", "/$"] {
+        assert_eq!(PathPrefix::parse(text).unwrap().as_str(), text);
     }
 }
 
