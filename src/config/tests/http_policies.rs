@@ -124,7 +124,7 @@ fn address_lists_take_networks_and_addresses() {
 
 #[test]
 fn mistakes_in_address_lists_are_explained() {
-    let all = "to admit only some addresses, list them in allow, which rejects all others";
+    let all = "remove it: an address in neither list is rejected if there is an allow list, and else admitted";
     for (entry, expected) in [
         ("all", format!("\"all\" is not an IP address ({all})")),
         ("0.0.0.0", format!("0.0.0.0 cannot be the address of a client ({all})")),
@@ -142,6 +142,13 @@ fn mistakes_in_address_lists_are_explained() {
         let expected = format!("route[0].deny[0]: {expected}");
         assert_eq!(errors_below(&format!("deny = [\"{entry}\"]")), [expected]);
     }
+    assert_eq!(
+        errors_below("deny = \"all\"\nallow = \"10.0.0.1\""),
+        [
+            &format!("route[0].deny: expected a list, found \"all\" ({all})"),
+            "route[0].allow: expected a list, found \"10.0.0.1\" (write [\"10.0.0.1\"])",
+        ]
+    );
     assert_eq!(
         errors(&plain_listener("allow = [\"10.0.0.0/8\"]\ndeny = [\"10.0.0.7\", \"10.0.0.0/8\"]")),
         ["listener[1].deny[1]: 10.0.0.0/8 is allowed by listener[1].allow[0] \

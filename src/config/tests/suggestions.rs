@@ -224,6 +224,48 @@ fn mistakes_in_addresses_are_explained() {
     }
 }
 
+// Requirements: CF05.
+#[test]
+fn parameters_after_an_address_are_explained() {
+    let tls = "ssl: nothing to write: a listener uses TLS unless it has tls = false";
+    for (address, problem) in [
+        (
+            "443 ssl",
+            format!(
+                "443\" has no IP address (write \"0.0.0.0:443\", or \"[::]:443\" for IPv6 {tls})"
+            ),
+        ),
+        (
+            "10.0.0.1:443 ssl reuseport;",
+            format!(
+                "10.0.0.1:443 ssl reuseport;\" has more than an address (write \"10.0.0.1:443\" {tls})"
+            ),
+        ),
+        (
+            "10.0.0.1:80 proxy_protocol",
+            "10.0.0.1:80 proxy_protocol\" has more than an address (write \"10.0.0.1:80\" \
+             proxy_protocol: write proxy_protocol in [[listener]])"
+                .to_owned(),
+        ),
+    ] {
+        let found = errors_replacing("0.0.0.0:443", address);
+        assert_eq!(found, [format!("listener[0].address: \"{problem}")]);
+    }
+    for (backend, help) in [
+        ("10.0.0.7:9001 weight=2", "{ address = \"10.0.0.7:9001\", weight = 2 }"),
+        ("10.0.0.7:9001 resolve;", "\"10.0.0.7:9001\""),
+        (
+            "app:9001 weight=3 backup",
+            "{ address = \"app:9001\", weight = 3 } backup: nothing to write: the other backends of the \
+             list serve the clients of one that is down",
+        ),
+    ] {
+        let found = errors_replacing("127.0.0.1:9001", backend);
+        let problem = "route[0].backends[0]: a backend is only a host and a port";
+        assert_eq!(found, [format!("{problem} (write {help})")]);
+    }
+}
+
 // Requirements: CF17.
 #[test]
 fn rejects_variables_in_literal_values() {

@@ -31,6 +31,12 @@ impl Problem {
         Self { help: Some(lines.join("\n")), ..self }
     }
 
+    /// Adds lines to the help, each after a line break.
+    pub(crate) fn more_help(self, lines: &str) -> Self {
+        let help = self.help.as_deref().unwrap_or("").to_owned() + lines;
+        self.help(help)
+    }
+
     /// Replaces the help if the value is zero.
     pub(crate) fn help_if_zero(self, help: &str) -> Self {
         if self.zero { self.help(help) } else { self }

@@ -61,9 +61,7 @@ impl<'f, 'd, 't> TableReader<'f, 'd, 't> {
 
     /// Reads an optional list of values.
     pub(crate) fn list<T: TomlValue>(&mut self, key: &'static str) -> Parsed<Vec<Located<T>>> {
-        self.list_or_suggest(key, T::list_from_table, |sink, location, value| {
-            sink.value(location, value)
-        })
+        self.list_or_suggest(key, T::list_help, |sink, location, value| sink.value(location, value))
     }
 
     /// Reads an optional list; `item` reads each item. The list is invalid if any item is.
@@ -72,13 +70,13 @@ impl<'f, 'd, 't> TableReader<'f, 'd, 't> {
         key: &'static str,
         item: impl FnMut(&mut DiagnosticSink<'t>, Location, &'d DeValue<'d>) -> Parsed<T>,
     ) -> Parsed<Vec<Located<T>>> {
-        self.list_or_suggest(key, |_| None, item)
+        self.list_or_suggest(key, |_, _| None, item)
     }
 
     fn list_or_suggest<T>(
         &mut self,
         key: &'static str,
-        suggest: impl Fn(&DeTable<'_>) -> Option<String>,
+        suggest: impl Fn(&str, &DeValue<'_>) -> Option<String>,
         mut item: impl FnMut(&mut DiagnosticSink<'t>, Location, &'d DeValue<'d>) -> Parsed<T>,
     ) -> Parsed<Vec<Located<T>>> {
         let Some((location, value)) = self.find(key) else {
@@ -86,10 +84,8 @@ impl<'f, 'd, 't> TableReader<'f, 'd, 't> {
         };
         let Some(array) = value.as_array() else {
             let problem = type_mismatch("a list", value);
-            let help = match value.as_table().and_then(suggest) {
-                Some(list) => format!("write {key} = {list}"),
-                None => format!("write [{}]", self.sink.source_text(&location)),
-            };
+            let help = suggest(key, value)
+                .unwrap_or_else(|| format!("write [{}]", self.sink.source_text(&location)));
             self.sink.report(&location, problem.help(help));
             return Parsed::Invalid;
         };

@@ -1,6 +1,6 @@
 //! Parsed values together with their locations.
 
-use toml::de::{DeTable, DeValue};
+use toml::de::DeValue;
 
 use super::diagnostic::{Location, Problem};
 
@@ -13,8 +13,8 @@ pub(crate) trait TomlValue: Sized {
     /// Describes the mistake and suggests a valid value.
     fn read(value: &DeValue<'_>) -> Result<Self, Problem>;
 
-    /// The list to suggest if this table was written where a list of values is expected.
-    fn list_from_table(_table: &DeTable<'_>) -> Option<String> {
+    /// What to write instead if this value was written for a key that expects a list of values.
+    fn list_help(_key: &str, _value: &DeValue<'_>) -> Option<String> {
         None
     }
 }

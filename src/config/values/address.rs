@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use toml::de::DeValue;
 
-use super::address_mistake::find_mistake;
+use super::address_mistake::{find_mistake, help_for_parameters, split_parameters};
 use super::patterns::check_port;
 use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::scalar::digits;
@@ -51,6 +51,14 @@ fn listen_address(
     }
     let text = text(value, "an address and port").map_err(|problem| problem.help(&example))?;
     let problem = |what: &str| Problem::new(format!("\"{text}\" {what}"));
+    if let Some((address, parameters)) = split_parameters(text) {
+        let word = DeValue::String(address.into());
+        let mistake = match listen_address(&word, suggested, default_port) {
+            Ok(address) => problem("has more than an address").help(format!("write \"{address}\"")),
+            Err(mistake) => mistake,
+        };
+        return Err(mistake.more_help(&help_for_parameters("listener", parameters)));
+    }
     if let Ok(address) = text.parse::<SocketAddr>() {
         // IPv6 listening sockets are IPv6-only, so this address cannot be bound.
         return match address.ip().to_canonical() {

@@ -4,6 +4,25 @@ use std::net::Ipv4Addr;
 
 use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::scalar::digits;
+use crate::config::toml::synonyms::Synonym;
+
+/// Splits an address from the words after it, as in nginx's `listen 443 ssl` and `server 10.0.0.7:80 backup`.
+pub(crate) fn split_parameters(text: &str) -> Option<(&str, &str)> {
+    let (address, parameters) =
+        text.trim().trim_end_matches(';').split_once(char::is_whitespace)?;
+    let parameters = parameters.trim_start();
+    parameters.starts_with(|c: char| c.is_ascii_alphabetic()).then_some((address, parameters))
+}
+
+/// A line of help for each of these words that has a counterpart in `table`, or needs none.
+pub(crate) fn help_for_parameters(table: &str, parameters: &str) -> String {
+    let names = parameters.split_whitespace().map(|word| word.split('=').next().unwrap_or(word));
+    let help = |name: &str| {
+        let synonym = Synonym::of(&format!("{table}.{name}"))?;
+        Some(format!("\n{name}: {}", synonym.help()))
+    };
+    names.filter_map(help).collect()
+}
 
 /// Finds a space, or a number with a leading zero, in an address that does not parse.
 pub(crate) fn find_mistake(text: &str) -> Option<Problem> {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use hyper::header::{HeaderName, HeaderValue};
-use toml::de::{DeTable, DeValue};
+use toml::de::DeValue;
 
 use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::scalar::text;
@@ -87,14 +87,15 @@ pub(crate) struct HeaderField {
 }
 
 impl TomlValue for HeaderField {
-    fn list_from_table(table: &DeTable<'_>) -> Option<String> {
-        let fields: Vec<String> = table
+    fn list_help(key: &str, value: &DeValue<'_>) -> Option<String> {
+        let fields: Vec<String> = value
+            .as_table()?
             .iter()
             .map(|(name, value)| {
                 Some(format!("\"{}: {}\"", name.get_ref(), value.get_ref().as_str()?))
             })
             .collect::<Option<_>>()?;
-        Some(format!("[{}]", fields.join(", ")))
+        Some(format!("write {key} = [{}]", fields.join(", ")))
     }
 
     fn read(value: &DeValue<'_>) -> Result<Self, Problem> {

@@ -49,9 +49,13 @@ impl Network {
 pub(crate) struct ClientNetwork(pub(crate) IpNet);
 
 impl TomlValue for ClientNetwork {
+    fn list_help(_key: &str, value: &DeValue<'_>) -> Option<String> {
+        value.as_str().filter(|text| EVERY.contains(text)).map(|_| ALL.to_owned())
+    }
+
     fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
         let text = text(value, EXPECTED)?;
-        if ["all", "any", "*"].contains(&text) {
+        if EVERY.contains(&text) {
             let problem = Problem::new(format!("\"{text}\" is not an IP address"));
             return Err(problem.help(ALL));
         }
@@ -149,5 +153,7 @@ pub(crate) fn show_network(net: IpNet) -> String {
 const MAPPED: u8 = 96;
 const EXAMPLE: &str = "write an address or a network, as in \"10.0.0.7\" or \"10.0.0.0/8\"";
 const EXPECTED: &str = "a network such as \"10.0.0.0/8\"";
-const ALL: &str = "to admit only some addresses, list them in allow, which rejects all others";
+/// What other programs accept for every address.
+const EVERY: [&str; 3] = ["all", "any", "*"];
+const ALL: &str = "remove it: an address in neither list is rejected if there is an allow list, and else admitted";
 const PROXIES: &str = "list the addresses of your own proxies only";

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::address_mistake::find_mistake;
+use super::address_mistake::{find_mistake, help_for_parameters, split_parameters};
 use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::scalar::digits;
 use crate::config::toml::variables::reject_variable;
@@ -262,7 +262,8 @@ impl BackendAddress {
     ///
     /// Describes the mistake and suggests a valid address.
     pub fn parse(text: &str) -> Result<Self, Problem> {
-        if let Some(problem) = find_mistake(text).or_else(|| extra_parts(text)) {
+        let mistake = with_parameters(text).or_else(|| find_mistake(text));
+        if let Some(problem) = mistake.or_else(|| extra_parts(text)) {
             return Err(problem);
         }
         if text.parse::<Ipv6Addr>().is_ok() {
@@ -301,6 +302,20 @@ pub(crate) fn check_port(text: &str) -> Result<u16, Problem> {
     port.ok_or_else(|| {
         Problem::new(format!("\"{text}\" is not a port")).help("ports are 1 to 65535")
     })
+}
+
+/// Reads the parameters that nginx's `server` takes after an address.
+fn with_parameters(text: &str) -> Option<Problem> {
+    let (address, parameters) = split_parameters(text)?;
+    BackendAddress::parse(address).ok()?;
+    let weight = parameters.split_whitespace().find_map(|word| word.strip_prefix("weight="));
+    let meant = match weight.and_then(digits).filter(|weight| *weight > 0) {
+        Some(weight) => format!("{{ address = \"{address}\", weight = {weight} }}"),
+        None => format!("\"{address}\""),
+    };
+    let others = help_for_parameters("backends", parameters);
+    let problem = Problem::new("a backend is only a host and a port");
+    Some(problem.help(format!("write {meant}{others}")))
 }
 
 fn only_ipv6_in_brackets(meant: &str) -> Problem {
