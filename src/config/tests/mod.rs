@@ -59,6 +59,7 @@ fn errors_replacing(old: &str, new: &str) -> Vec<String> {
 }
 
 mod difference;
+mod foreign;
 mod headers_and_logs;
 mod http_policies;
 mod ineffective;

@@ -125,7 +125,7 @@ fn syntax_error_shows_line_column_and_caret() {
         2,
         "one for each, though the parser has two for each"
     );
-    assert_eq!(errors("x: 5\n"), [": invalid unquoted key, expected letters, numbers, `-`, `_`"]);
+    assert_eq!(errors("x$ = 5\n"), [": invalid unquoted key, expected letters, numbers, `-`, `_`"]);
 }
 
 // Requirements: CF03.

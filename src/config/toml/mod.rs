@@ -2,6 +2,7 @@
 //! errors.
 
 pub mod diagnostic;
+pub(crate) mod foreign;
 pub(crate) mod key_path;
 pub mod late_diagnostic;
 pub(crate) mod nearest;

@@ -12,6 +12,7 @@ use toml_parser::Source;
 use toml_parser::lexer::TokenKind;
 
 use super::diagnostic::{Diagnostic, Location, Problem};
+use super::foreign::foreign_configuration;
 
 /// A syntax error: its byte range, and the parser's message.
 pub(crate) type SyntaxError = (Range<usize>, String);
@@ -103,7 +104,28 @@ pub(crate) fn select_errors(
     all.dedup_by(|(later, _), (earlier, _)| {
         text.get(earlier.start..later.start).is_some_and(|between| !between.contains('\n'))
     });
-    all.iter().map(|error| diagnostic(text, error)).collect()
+    let foreign = foreign_block(text, &mut all);
+    foreign.into_iter().chain(all.iter().map(|error| diagnostic(text, error))).collect()
+}
+
+/// Replaces the errors of lines that are no TOML at all by one for all of them, if they are in the format of
+/// another program.
+fn foreign_block(text: &str, errors: &mut Vec<SyntaxError>) -> Option<Diagnostic> {
+    let is_toml =
+        |(_, message): &SyntaxError| !NO_TOML.iter().any(|start| message.starts_with(start));
+    let lines =
+        errors.iter().filter(|error| !is_toml(error)).map(|(span, _)| line(text, span.start));
+    let first = lines.clone().next()?;
+    let problem = foreign_configuration(lines.filter_map(|span| text.get(span)))?;
+    errors.retain(is_toml);
+    Some(Diagnostic::at(Location { key: String::new(), span: first }, problem))
+}
+
+/// The line that contains this byte.
+fn line(text: &str, at: usize) -> Range<usize> {
+    let (before, after) = text.split_at_checked(at).unwrap_or((text, ""));
+    let start = before.rfind('\n').map_or(0, |end| end + 1);
+    start..at + after.find('\n').unwrap_or(after.len())
 }
 
 fn unreadable(error: io::Error) -> Problem {
@@ -186,6 +208,9 @@ const DEPTH_MAX: usize = 16;
 const DUPLICATE: &str = "duplicate key";
 const UNQUOTED: &str = "string values must be quoted, expected literal string";
 const NO_COMMA: &str = "missing comma between array elements";
+/// The beginnings of those about a line without `key = value`.
+const NO_TOML: [&str; 3] =
+    ["key with no value", "invalid key-value pair, expected key", "invalid unquoted key"];
 const UNCLOSED: &str = "invalid basic string, expected `\"`";
 
 #[cfg(test)]
