@@ -147,7 +147,8 @@ fn listener(
 }
 
 impl Settings {
-    /// Listeners for plain HTTP on its own port that neither redirect to TLS nor say that they do not.
+    /// Listeners for plain HTTP on its own port that neither redirect to TLS nor say that they do not, and a
+    /// redirect to TLS without a listener for it.
     pub fn redirect_warnings(&self) -> Vec<LateDiagnostic> {
         let is_unprotected = |(index, listener): &(usize, &ListenerSettings)| {
             let key = format!("listener[{index}].redirect");
@@ -156,7 +157,7 @@ impl Settings {
                 && listener.redirect.is_none()
                 && self.source_map.line(&key).is_none()
         };
-        let listeners = self.listeners.iter().enumerate().filter(is_unprotected);
+        let unprotected = self.listeners.iter().enumerate().filter(is_unprotected);
         let warning = |(index, _)| LateDiagnostic {
             key: format!("listener[{index}].address"),
             problem: format!(
@@ -164,7 +165,21 @@ impl Settings {
                  redirect = \"https\", or redirect = \"off\" if that is meant"
             ),
         };
-        listeners.map(warning).collect()
+        unprotected.map(warning).chain(self.redirect_without_target()).collect()
+    }
+
+    /// A redirect to TLS that no listener and no proxy in front accepts.
+    fn redirect_without_target(&self) -> Option<LateDiagnostic> {
+        let index = self.listeners.iter().position(|listener| listener.redirect.is_some())?;
+        let uses_tls = self.listeners.iter().any(|listener| listener.tls);
+        let proxies = &self.trusted_proxies;
+        let has_proxy = !proxies.networks.is_empty() || !proxies.files.is_empty();
+        (!uses_tls && !has_proxy).then(|| LateDiagnostic {
+            key: format!("listener[{index}].redirect"),
+            problem: "requests are redirected to https, but no listener uses TLS: add a [[listener]] \
+                      with address = \"0.0.0.0:443\", or [trusted_proxies] if a proxy in front terminates TLS"
+                .to_owned(),
+        })
     }
 }
 

@@ -56,6 +56,18 @@ fn port_80_without_a_redirect_is_a_warning() {
 }
 
 #[test]
+fn redirect_without_tls_is_a_warning() {
+    let keys = |text: &str| {
+        let warnings = parse(text).redirect_warnings().into_iter();
+        warnings.map(|warning| warning.key).collect::<Vec<_>>()
+    };
+    let only = PLAIN.replace("0.0.0.0:443\"", "0.0.0.0:80\"\ntls = false\nredirect = \"https\"");
+    assert_eq!(keys(&only), ["listener[0].redirect"]);
+    assert_eq!(keys(&format!("{only}[[listener]]\naddress = \"0.0.0.0:443\"\n")), [""; 0]);
+    assert_eq!(keys(&format!("{only}[trusted_proxies]\naddresses = [\"10.0.0.1\"]\n")), [""; 0]);
+}
+
+#[test]
 fn hsts_is_a_time_of_days_or_years() {
     let age = |value: &str| {
         let settings = parse(&format!("{PLAIN}hsts = \"{value}\"\n"));
