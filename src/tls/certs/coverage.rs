@@ -41,7 +41,7 @@ impl CertTable {
             if !seen.insert(&route.host) || coverage == Coverage::All {
                 continue;
             }
-            let problem = self.uncovered_problem(&route.host);
+            let problem = self.uncovered_problem(&route.host, coverage);
             let diagnostic = LateDiagnostic { key: format!("route[{index}].host"), problem };
             if coverage == Coverage::None && self.default.is_none() {
                 found.faults.push(diagnostic);
@@ -81,12 +81,8 @@ impl CertTable {
         leaf.is_some_and(|leaf| leaf.verify_is_valid_for_subject_name(address).is_ok())
     }
 
-    fn uncovered_problem(&self, host: &HostPattern) -> String {
-        let (host, scope) = match host {
-            HostPattern::Exact(name) => (name.clone(), ""),
-            HostPattern::Subdomains(parent) => (format!("*.{parent}"), " completely"),
-            HostPattern::Any => ("*".into(), ""),
-        };
+    fn uncovered_problem(&self, host: &HostPattern, coverage: Coverage) -> String {
+        let scope = if coverage == Coverage::Part { " completely" } else { "" };
         let effect = match self.default {
             Some(_) => {
                 "TLS clients get the default certificate and reject it; add a certificate for it"
@@ -209,7 +205,7 @@ mod tests {
         let [first, _, third, _] = &found.warnings[..] else { panic!("{found:?}") };
         let words = "b.example (the certificates are for a.example, *.w.example): TLS clients get the default";
         assert!(first.problem.contains(words), "{first:?}");
-        assert!(third.problem.contains("*.a.example completely"));
+        assert!(third.problem.starts_with("no certificate covers *.a.example (the"), "{third:?}");
     }
 
     // Requirements: CK08.
@@ -229,6 +225,11 @@ mod tests {
         assert!(problem.starts_with(start), "{problem}");
         // Some subdomains have a certificate. The second certificate has no host.
         assert_eq!(keys(&found.warnings), ["route[1].host", "certificate[1].chain"]);
+        let problem = &found.warnings[0].problem;
+        assert!(
+            problem.starts_with("no certificate covers *.w.example completely (the"),
+            "{problem}"
+        );
         let problem = &found.warnings[1].problem;
         assert!(problem.ends_with("its names are 1.b, 2.b, 3.b, 4.b, 5.b and 2 more"), "{problem}");
     }
