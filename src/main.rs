@@ -1,5 +1,7 @@
 //! The binary: parses the command line and calls the library.
 
+#[cfg(feature = "jemalloc")]
+mod allocator;
 mod cli;
 
 use std::fs;
@@ -19,17 +21,12 @@ use tidegate::listener::inherited::InheritedSockets;
 use tidegate::server::reload::ConfigSource;
 use tidegate::server::signals;
 use tidegate::telemetry::log;
-use tikv_jemalloc_ctl::{Access, AsName, background_thread};
-use tikv_jemallocator::Jemalloc;
 
 use cli::{Arguments, CheckArgs, CliCommand};
 
-/// Also replaces malloc for C code: aws-lc allocates TLS keys with it.
-#[global_allocator]
-static ALLOCATOR: Jemalloc = Jemalloc;
-
 fn main() -> ExitCode {
-    if let Err(error) = shorten_memory_decay() {
+    #[cfg(feature = "jemalloc")]
+    if let Err(error) = allocator::shorten_memory_decay() {
         let _ = writeln!(io::stderr(), "tidegate: cannot set the decay time of jemalloc: {error}");
     }
     match Arguments::parse().command {
@@ -41,16 +38,6 @@ fn main() -> ExitCode {
         CliCommand::Completions { shell } => exit_code(&cli::completions(shell, &mut io::stdout())),
         CliCommand::Man { directory } => exit_code(&cli::man::write(&directory)),
     }
-}
-
-/// Makes jemalloc return free memory to the system after about 500 ms instead of 10 s, even if the
-/// process is idle.
-fn shorten_memory_decay() -> Result<(), tikv_jemalloc_ctl::Error> {
-    // Arena 0 exists already; the others are created with the threads.
-    for arenas in [&b"arena.0.dirty_decay_ms\0"[..], &b"arenas.dirty_decay_ms\0"[..]] {
-        arenas.name().write(DECAY_MS)?;
-    }
-    background_thread::write(true)
 }
 
 fn serve(config: PathBuf) -> ExitCode {
@@ -173,7 +160,6 @@ fn fail(message: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-const DECAY_MS: isize = 500;
 const BLOCKING_THREADS_MAX: usize = 64;
 /// Task polls between two polls of sockets and timers; the default of tokio is 61.
 const EVENT_INTERVAL: u32 = 16;

@@ -21,7 +21,7 @@ const LAYERS: [&[&str]; 13] = [
     &["admin"],
     &["app"],
     &["ctl", "demo"],
-    &["cli"],
+    &["allocator", "cli"],
 ];
 
 /// Lines of a file above its unit tests; files that are tests count as a whole.
