@@ -106,9 +106,12 @@ async function heartbeats() {
       socket.onclose = (event) => fail(new Error(`closed with ${event.code}`));
     });
     socket.send("!facts");
-    await answer;
+    const facts = JSON.parse(await answer);
+    // The browser would otherwise end before its Close was sent.
+    const closed = new Promise((done) => socket.addEventListener("close", done));
     socket.close();
-    return JSON.parse(await answer);
+    await closed;
+    return facts;
   }, target);
   must(known.pings >= 3, `${known.pings} heartbeats to the backend in 3.5 s`);
   expect(target, {
