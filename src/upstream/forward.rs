@@ -53,9 +53,9 @@ pub trait ForwardObserver {
 /// Trailers pass if the head announces them. `Expect: 100-continue` is the backend's to answer: the body is
 /// forwarded as it comes, with or without a 100.
 ///
-/// A request fails on a used connection if the backend closes it at the same moment. It is then repeated once,
-/// on a new connection, if nothing of it was sent, or if it may be repeated and nothing of a response came
-/// (RFC 9110 9.2.2).
+/// A request fails on a used connection if the backend closes it at the same moment, which is here within
+/// half a second. It is then repeated once, on a new connection, if nothing of it was sent, or if it may be
+/// repeated and nothing of a response came (RFC 9110 9.2.2).
 ///
 /// # Errors
 /// Those of [`Connector::connect`], [`RejectReason::RequestInvalid`] if the request cannot be forwarded,
