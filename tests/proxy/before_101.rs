@@ -206,5 +206,6 @@ async fn client_disconnect_closes_the_backend_request() {
             (&record["end"], &record["stage"]),
             (&"client_disconnected".into(), &"backend".into())
         );
+        assert!(record["by"] == "client" && record["status"].is_null(), "{record}");
     }
 }

@@ -201,6 +201,24 @@ async fn health_path_reveals_only_the_status() {
     assert_eq!(proxy.exit().await, Some(0));
 }
 
+// Requirements: AD06.
+#[tokio::test]
+async fn health_path_reports_that_no_backend_is_left() {
+    // A port below 1024, which no other test gets.
+    let config = format!(
+        "[log]\nformat = \"json\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
+         [[listener]]\nname = \"plain\"\naddress = \"127.0.0.1:0\"\ntls = false\n\
+         health_path = \"/lb\"\n{}",
+        route(&["127.0.0.1:1".parse().unwrap()], "")
+    );
+    let proxy = Proxy::start_bare(&config).await;
+    let plain = proxy.address("plain").await;
+    assert_eq!(get(plain, "/lb").await.0.status, 200);
+    assert_eq!(get(plain, "/").await.0.status, 503);
+    let (response, body) = get(plain, "/lb").await;
+    assert_eq!((response.status, &body[..]), (503, &b"unready\n"[..]));
+}
+
 #[tokio::test]
 async fn two_hundred_concurrent_tunnels_relay() {
     let backend = Backend::echo().await;

@@ -95,6 +95,13 @@ async fn file_switches_a_route_by_its_existence() {
     logged("maintenance off").await;
     assert_eq!(client.request(get("/").as_bytes()).await.status, 204);
     assert_eq!(pool(&proxy).await["maintenance"], Value::Null);
+    // A command is not recorded with the file, which does not exist.
+    let on = json!({"command": "maintenance", "route": "all", "on": true});
+    proxy.command(on).await;
+    assert_in_maintenance(&client).await;
+    let by_command = |r: &crate::support::Record| r["end"] == "maintenance" && r["key"].is_null();
+    assert!(proxy.record("the command", by_command).await["value"].is_null());
+    proxy.command(off.clone()).await;
     fs::write(&file, "").unwrap();
     let response = async || -> RawResponse { client.request(get("/").as_bytes()).await };
     within_timeout("maintenance", async { while response().await.status != 503 {} }).await;

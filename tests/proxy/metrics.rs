@@ -222,11 +222,11 @@ async fn accept_pauses_are_counted() {
 
 #[tokio::test]
 async fn failed_backend_is_counted_and_shown_down() {
-    let backend = Backend::echo().await;
-    let proxy = Proxy::with_backends(&[backend.address]).await;
+    // A port below 1024, which no other test gets.
+    let closed = "127.0.0.1:1".parse().unwrap();
+    let proxy = Proxy::with_backends(&[closed]).await;
     let client = Client::new(&proxy).await;
-    let id = backend.address.to_string();
-    drop(backend);
+    let id = closed.to_string();
     for _ in 0..3 {
         let mut stream = client.connect_plain().await;
         stream.write_all(get("/").as_bytes()).await.unwrap();
@@ -236,6 +236,8 @@ async fn failed_backend_is_counted_and_shown_down() {
     let of = [("route", "all"), ("backend", &*id)];
     // At least: a backend that is down is probed.
     assert!(scrape.value("tidegate_backend_connect_failures_total", &of) >= 3.0);
+    let answered = [("route", "all"), ("status", "5xx")];
+    assert_eq!(scrape.value("tidegate_http_requests_total", &answered), 3.0);
     let of = [of[0], of[1], ("state", "down")];
     assert_eq!(scrape.value("tidegate_backend_state", &of), 1.0);
 }
