@@ -1,7 +1,9 @@
-//! Admission checks for connections and tunnels: concurrency limits, handshake rate and `Origin`.
+//! Admission checks for connections and tunnels: concurrency limits, turns, handshake rate and `Origin`.
 //! Performs no I/O. The reasons for which requests are rejected, and the status of each (403, 429,
 //! 503), are in [`reject`](crate::reject).
 
 pub mod concurrency;
+mod fair_queue;
 pub(crate) mod origin;
 pub(crate) mod rate;
+pub(crate) mod turns;

@@ -24,7 +24,9 @@ pub fn of_drop(
         DropReason::ProxyHeaderUntrusted => Some(snapshot.trusted_proxies.to_string()),
         DropReason::ProxyHeaderMissing => Some("true".to_owned()),
         DropReason::ProxyHeaderTimeout => Some(show_duration(settings.timeouts.proxy_header)),
-        DropReason::TlsTimeout => Some(show_duration(settings.timeouts.tls)),
+        DropReason::Overloaded | DropReason::TlsTimeout => {
+            Some(show_duration(settings.timeouts.tls))
+        }
         DropReason::NoRequest | DropReason::HeadTimeout => {
             Some(show_duration(settings.timeouts.request_header))
         }

@@ -5,6 +5,7 @@ pub(crate) mod capacity;
 pub(crate) mod deciding_setting;
 pub(crate) mod forwarded_body;
 pub(crate) mod maintenance;
+pub(crate) mod opening;
 pub(crate) mod redirect;
 pub(crate) mod request;
 pub(crate) mod request_log;

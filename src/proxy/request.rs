@@ -10,6 +10,7 @@ use hyper::http::request::Parts;
 use hyper::{HeaderMap, Request, Response, StatusCode};
 
 use super::forwarded_body::ForwardedBody;
+use super::opening::OpenedFlag;
 use super::redirect::ListenerRedirect;
 use super::request_log::RequestLog;
 use super::route::Route;
@@ -52,6 +53,8 @@ pub struct ConnectionContext {
     pub request_head: HeadLimits,
     /// The redirect to `https`.
     pub redirect: Option<ListenerRedirect>,
+    /// Set with the first response.
+    pub opened: Arc<OpenedFlag>,
 }
 
 /// The outcome of a request that no rule of ours rejected.

@@ -1,16 +1,22 @@
-//! One TCP connection, in order: permit, PROXY header, TLS, then HTTP until the connection ends or becomes
+//! One TCP connection, in order: permit, PROXY header, a turn, TLS, then HTTP until the connection ends or becomes
 //! a tunnel. Each request is handled in `request.rs`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
 
 use super::deciding_setting;
+use super::opening::{OpenedFlag, Opening};
 use super::redirect::ListenerRedirect;
 use super::request::ConnectionContext;
 use super::session::{PendingTunnel, start};
 use super::snapshot::Snapshot;
 use super::state::ProxyState;
-use crate::client::{AddrSource, ClientInfo};
+use crate::admission::concurrency::Permit;
+use crate::admission::turns::{OpeningProgress, Turn, Turns};
+use crate::client::{AddrSource, ClientInfo, ClientKey};
 use crate::config::settings::ListenerSettings;
 use crate::downstream::h1::{self, Served};
 use crate::downstream::request_timer::HttpTimeouts;
@@ -59,6 +65,18 @@ pub async fn serve(state: Arc<ProxyState>, accepted: AcceptedStream, key: Listen
     }
 }
 
+/// A connection with a permit, before its first byte is read.
+struct AdmittedConnection<'a> {
+    snapshot: &'a Snapshot,
+    listener: &'a ListenerSettings,
+    io: Socket,
+    local: SocketAddr,
+    permit: Permit,
+    counted: Option<OpenConnection>,
+    /// Since when it waits for its turn.
+    waiting: Instant,
+}
+
 /// Takes a permit before any work that costs more. `client` is shown in the record of a dropped connection
 /// and is completed step by step.
 async fn accept_connection(
@@ -92,6 +110,33 @@ async fn accept_connection(
     if !snapshot.trusted_proxies.contains(&client.addr) {
         permit.assign_client(client.key, settings.concurrency.connections_per_client)?;
     }
+    let waiting = now();
+    let turn = first_turn(&state.turns, client.key, settings.timeouts.tls).await?;
+    let opened = Arc::<OpenedFlag>::default();
+    let key = client.key;
+    let admitted = AdmittedConnection { snapshot, listener, io, local, permit, counted, waiting };
+    let work = Box::pin(secure_and_serve(state, admitted, opened.clone(), client));
+    Opening::new(work, opened, state.turns.clone(), key, turn).await
+}
+
+/// Waits until this connection may be worked on, at most for `limit`.
+async fn first_turn(
+    turns: &Arc<Turns>,
+    client: ClientKey,
+    limit: Duration,
+) -> Result<Turn, DropReason> {
+    let request = turns.request(client, OpeningProgress::New);
+    timeout(limit, request).await.map_err(|_| DropReason::Overloaded)
+}
+
+/// Performs the TLS handshake if the listener has TLS, then serves HTTP.
+async fn secure_and_serve(
+    state: &Arc<ProxyState>,
+    admitted: AdmittedConnection<'_>,
+    opened: Arc<OpenedFlag>,
+    client: &mut ClientInfo,
+) -> Result<(), DropReason> {
+    let AdmittedConnection { snapshot, listener, io, local, permit, counted, waiting } = admitted;
     let context = |client: &ClientInfo| ConnectionContext {
         state: state.clone(),
         connection: Arc::new(Connection::accepted(client.clone(), permit, counted)),
@@ -99,11 +144,16 @@ async fn accept_connection(
         health_path: listener.health_path.clone(),
         request_head: listener.request_head,
         redirect: ListenerRedirect::of(listener),
+        opened,
     };
+    let started = now();
+    state.metrics.handshake_stage_took(HandshakeStage::Turn, started.duration_since(waiting));
     match (&snapshot.tls, listener.tls) {
         (Some(tls), true) => {
-            let started = now();
-            let terminating = Box::pin(tls.terminate(io, settings.timeouts.tls));
+            // The wait and the TLS handshake share one deadline.
+            let limit =
+                snapshot.settings.timeouts.tls.saturating_sub(started.duration_since(waiting));
+            let terminating = Box::pin(tls.terminate(io, limit));
             let (stream, info) = terminating.await?;
             state.metrics.handshake_stage_took(HandshakeStage::Tls, now().duration_since(started));
             (client.secure, client.tls) = (true, Some(info));
@@ -149,7 +199,11 @@ async fn serve_http<S: Stream + Send + 'static>(
     };
     let handler = |request, framing, interim| {
         let context = context.clone();
-        async move { context.handle_request(request, framing, interim).await }
+        async move {
+            let reply = context.handle_request(request, framing, interim).await;
+            context.opened.set();
+            reply
+        }
     };
     let served: Served<S, PendingTunnel> =
         Box::pin(h1::serve(stream, timeouts, limits, state.wait_draining(), handler)).await?;
@@ -159,4 +213,24 @@ async fn serve_http<S: Stream + Send + 'static>(
         Served::Abandoned(tunnel) => tunnel.abandon(),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::{ClientAddr, KeyPrefixes};
+
+    #[tokio::test(start_paused = true)]
+    async fn connection_without_a_turn_is_dropped_as_overloaded() {
+        let addr = SocketAddr::from(([192, 0, 2, 1], 1));
+        let client = ClientKey::new(&ClientAddr::new(addr), KeyPrefixes::default());
+        let turns = Turns::new(1);
+        let limit = Duration::from_secs(10);
+        let held = first_turn(&turns, client, limit).await.unwrap();
+        let waited = now();
+        let dropped = first_turn(&turns, client, limit).await.unwrap_err();
+        assert_eq!((dropped, now() - waited), (DropReason::Overloaded, limit));
+        drop(held);
+        first_turn(&turns, client, limit).await.unwrap();
+    }
 }

@@ -8,8 +8,10 @@ use rustls::server::ProducesTickets;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+use super::opening::TURNS_PER_WORKER;
 use super::snapshot::Snapshot;
 use crate::admission::concurrency::ConcurrencyLimits;
+use crate::admission::turns::Turns;
 use crate::config::explain::effect::AppliesTo;
 use crate::config::explain::listing::{effective, when_effective};
 use crate::config::settings::Settings;
@@ -31,6 +33,8 @@ pub struct ProxyState {
     phase: watch::Sender<Phase>,
     /// Counts of open connections and tunnels.
     pub concurrency: Arc<ConcurrencyLimits>,
+    /// Turns of connections that are being opened.
+    pub turns: Arc<Turns>,
     /// Open sessions.
     pub registry: Arc<Registry>,
     /// The tasks of connections and sessions; the shutdown waits for them.
@@ -84,6 +88,7 @@ impl ProxyState {
     ) -> Self {
         Self {
             restart_only: restart_only(&snapshot.settings),
+            turns: Turns::new(TURNS_PER_WORKER * snapshot.settings.workers),
             metrics: snapshot.metrics.clone(),
             last_reload: ArcSwapOption::empty(),
             started_at: wall(),

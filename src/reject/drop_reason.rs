@@ -21,6 +21,8 @@ pub enum DropReason {
     ProxyHeaderInvalid(&'static str),
     /// The PROXY header was incomplete at its deadline.
     ProxyHeaderTimeout,
+    /// The connection got no turn in time: more connections arrive than can be opened.
+    Overloaded,
     /// The TLS handshake failed; the text is the TLS library's error.
     TlsFailed(String),
     /// The TLS handshake was incomplete at its deadline.
@@ -48,6 +50,7 @@ impl DropReason {
             Self::ProxyHeaderMissing => "proxy_header_missing",
             Self::ProxyHeaderInvalid(_) => "proxy_header_invalid",
             Self::ProxyHeaderTimeout => "proxy_header_timeout",
+            Self::Overloaded => "overloaded",
             Self::TlsFailed(_) => "tls_failed",
             Self::TlsTimeout => "tls_timeout",
             Self::ClientDisconnected(_) => "client_disconnected",
@@ -67,7 +70,8 @@ impl DropReason {
             | Self::ProxyHeaderUntrusted
             | Self::ProxyHeaderMissing
             | Self::ProxyHeaderInvalid(_)
-            | Self::ProxyHeaderTimeout => ConnectionStage::Accept,
+            | Self::ProxyHeaderTimeout
+            | Self::Overloaded => ConnectionStage::Accept,
             Self::TlsFailed(_) | Self::TlsTimeout => ConnectionStage::Tls,
             Self::ClientDisconnected(stage) => *stage,
             Self::NoRequest | Self::HeadTimeout | Self::HeadInvalid(_) | Self::WriteTimeout => {
@@ -86,7 +90,7 @@ impl DropReason {
             Self::ProxyHeaderUntrusted => Some("trusted_proxies.addresses"),
             Self::ProxyHeaderMissing => Some("listener.proxy_protocol"),
             Self::ProxyHeaderTimeout => Some("timeouts.proxy_header"),
-            Self::TlsTimeout => Some("timeouts.tls"),
+            Self::Overloaded | Self::TlsTimeout => Some("timeouts.tls"),
             Self::NoRequest | Self::HeadTimeout => Some("timeouts.request_header"),
             Self::WriteTimeout => Some("timeouts.idle"),
             Self::ProxyHeaderInvalid(_)

@@ -172,6 +172,7 @@ fn write_drop(line: &mut LogLine, dropped: &DroppedConnection<'_>) {
         | DropReason::ProxyHeaderUntrusted
         | DropReason::ProxyHeaderMissing
         | DropReason::ProxyHeaderTimeout
+        | DropReason::Overloaded
         | DropReason::TlsTimeout
         | DropReason::ClientDisconnected(_)
         | DropReason::NoRequest

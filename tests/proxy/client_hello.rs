@@ -93,11 +93,15 @@ async fn reply(proxy: &Proxy, sent: &[u8]) -> Reply {
     let mut stream = connect(proxy).await;
     // The server may close before everything is sent.
     let _ = stream.write_all(sent).await;
+    first_record(&mut stream).await
+}
+
+async fn first_record(stream: &mut TcpStream) -> Reply {
     let mut head = [0; 7];
     match stream.read_exact(&mut head).await {
         Err(_) => Reply::Nothing,
         Ok(_) if head[0] == 21 => {
-            assert_eq!(read_to_end(&mut stream).await, b"");
+            assert_eq!(read_to_end(stream).await, b"");
             Reply::Alert(head[6])
         }
         Ok(_) => {
@@ -322,4 +326,27 @@ async fn plain_port_rejects_a_tls_hello() {
     assert!(response.is_empty() || response.starts_with(b"HTTP/1.1 400"), "{response:?}");
     drop(stream);
     proxy.end_record("head_invalid").await;
+}
+
+/// More clients than there are turns for all workers of a test.
+const SLOW_CLIENTS: usize = 300;
+
+#[tokio::test]
+async fn slow_clients_do_not_keep_others_waiting() {
+    let (proxy, _folder) = proxy(true, "[concurrency]\nconnections_per_client = 1000").await;
+    let hello = Hello::default().record();
+    let mut slow = Vec::new();
+    for _ in 0..SLOW_CLIENTS {
+        let mut stream = connect(&proxy).await;
+        stream.write_all(&hello[..hello.len() / 2]).await.unwrap();
+        slow.push(stream);
+    }
+    for _ in 0..3 {
+        assert_eq!(reply(&proxy, &hello).await, Reply::ServerHello);
+    }
+    // They have not lost their place either.
+    for mut stream in slow {
+        stream.write_all(&hello[hello.len() / 2..]).await.unwrap();
+        assert_eq!(first_record(&mut stream).await, Reply::ServerHello);
+    }
 }

@@ -31,7 +31,7 @@ use crate::telemetry::metrics::handles::{
 pub struct Metrics {
     dropped: Counters<DROPS>,
     rejected: Counters<REJECTS>,
-    handshakes: [DurationHistogram<HandshakeBounds>; 3],
+    handshakes: [DurationHistogram<HandshakeBounds>; 4],
     forwarded_addresses: Counters<{ AddrSource::REPORTED.len() }>,
     /// By outcome: 0 rejected, 1 applied.
     reloads: Counters<2>,
@@ -47,6 +47,8 @@ pub struct Metrics {
 /// A measured stage of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandshakeStage {
+    /// The wait for a turn, before anything of a connection is read.
+    Turn,
     /// The TLS handshake with the client.
     Tls,
     /// From the complete request head to the 101 that the client gets; includes `Backend`.
@@ -173,10 +175,11 @@ impl Metrics {
 }
 
 impl HandshakeStage {
-    const ALL: [Self; 3] = [Self::Tls, Self::Upgrade, Self::Backend];
+    const ALL: [Self; 4] = [Self::Turn, Self::Tls, Self::Upgrade, Self::Backend];
 
     fn as_str(self) -> &'static str {
         match self {
+            Self::Turn => "turn",
             Self::Tls => "tls",
             Self::Upgrade => "upgrade",
             Self::Backend => "backend",

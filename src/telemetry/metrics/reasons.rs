@@ -53,6 +53,7 @@ pub fn drop_index(reason: &DropReason) -> usize {
         DropReason::ProxyHeaderTimeout => 13,
         DropReason::NoRequest => 14,
         DropReason::AddressDenied(_) => 15,
+        DropReason::Overloaded => 16,
     }
 }
 
@@ -195,7 +196,7 @@ pub fn side_index(side: Side) -> usize {
 
 const RATES: [LimitKind; 3] = [LimitKind::Messages, LimitKind::Bytes, LimitKind::ControlFrames];
 
-static DROP_REASONS: [DropReason; 16] = [
+static DROP_REASONS: [DropReason; 17] = [
     DropReason::ClientLimit,
     DropReason::ProxyLimit,
     DropReason::TlsFailed(String::new()),
@@ -216,6 +217,7 @@ static DROP_REASONS: [DropReason; 16] = [
     DropReason::ProxyHeaderTimeout,
     DropReason::NoRequest,
     DropReason::AddressDenied(AddressRule::NotAllowed),
+    DropReason::Overloaded,
 ];
 
 const REJECT_REASONS: [RejectReason; 29 + AbortCause::ALL.len()] = [

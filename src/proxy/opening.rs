@@ -1,0 +1,274 @@
+//! The work on a connection until its first response, limited so that connections which are being opened
+//! neither all progress at once nor delay open tunnels.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use pin_project_lite::pin_project;
+use tokio::task::yield_now;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::admission::turns::{OpeningProgress, Turn, TurnRequest, Turns};
+use crate::client::ClientKey;
+
+/// Whether a connection has had its first response; after that it needs no turn.
+#[derive(Debug, Default)]
+pub struct OpenedFlag(AtomicBool);
+
+impl OpenedFlag {
+    /// The first response, or the 101, is ready.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+pin_project! {
+    /// Polls the work on a connection while the connection has a turn.
+    ///
+    /// | state | event | next |
+    /// | --- | --- | --- |
+    /// | has a turn | works | the same |
+    /// | has a turn | waits for the client or the backend after [`TURN`] | paused |
+    /// | paused | woken | waits for a turn, before new connections |
+    /// | waits for a turn | gets it | has a turn |
+    /// | any | first response is ready | needs none |
+    pub struct Opening<F> {
+        work: Pin<Box<F>>,
+        opened: Arc<OpenedFlag>,
+        turns: Arc<Turns>,
+        client: ClientKey,
+        state: OpeningState,
+        #[pin]
+        turn_ends: Sleep,
+        deferred: Option<u64>,
+    }
+}
+
+#[derive(Debug)]
+enum OpeningState {
+    HasTurn { _turn: Turn },
+    Paused,
+    Waiting(TurnRequest),
+}
+
+impl<F: Future> Opening<F> {
+    /// Limits `work` on a connection of this client, which has its first turn.
+    pub fn new(
+        work: Pin<Box<F>>,
+        opened: Arc<OpenedFlag>,
+        turns: Arc<Turns>,
+        client: ClientKey,
+        turn: Turn,
+    ) -> Self {
+        let turn_ends = sleep_until(Instant::now() + TURN);
+        let state = OpeningState::HasTurn { _turn: turn };
+        Self { work, opened, turns, client, state, turn_ends, deferred: None }
+    }
+}
+
+impl<F: Future> Future for Opening<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let mut this = self.project();
+        while !this.opened.is_set() {
+            match this.state {
+                OpeningState::Paused => {
+                    let request = this.turns.request(*this.client, OpeningProgress::Begun);
+                    *this.state = OpeningState::Waiting(request);
+                }
+                OpeningState::Waiting(request) => {
+                    let turn = ready!(Pin::new(request).poll(cx));
+                    *this.state = OpeningState::HasTurn { _turn: turn };
+                    this.turn_ends.as_mut().reset(Instant::now() + TURN);
+                }
+                OpeningState::HasTurn { .. } => {
+                    if !WorkerShare::is_left(this.deferred) {
+                        // Continues after the worker has looked at its sockets, and behind the tunnels
+                        // that are ready by then.
+                        let _ = pin!(yield_now()).poll(cx);
+                        return Poll::Pending;
+                    }
+                    let polled = WorkerShare::charge(|| this.work.as_mut().poll(cx));
+                    if polled.is_ready() || this.opened.is_set() {
+                        // Frees the turn, now that the response is on its way.
+                        *this.state = OpeningState::Paused;
+                        return polled;
+                    }
+                    ready!(this.turn_ends.as_mut().poll(cx));
+                    *this.state = OpeningState::Paused;
+                    return Poll::Pending;
+                }
+            }
+        }
+        this.work.as_mut().poll(cx)
+    }
+}
+
+/// How much of a worker's time openings have used since the worker last looked at its sockets.
+#[derive(Clone, Copy, Debug, Default)]
+struct WorkerShare {
+    /// Changes each time the worker has looked at its sockets.
+    round: u64,
+    used: Duration,
+}
+
+impl WorkerShare {
+    /// Whether another opening may work now. `deferred` is the round in which this one was last deferred: as
+    /// it runs again, that round is over.
+    fn is_left(deferred: &mut Option<u64>) -> bool {
+        let mut share = SHARE.get();
+        if deferred.take() == Some(share.round) {
+            share = Self { round: share.round.wrapping_add(1), used: Duration::ZERO };
+            SHARE.set(share);
+        }
+        let is_left = share.used < SHARE_MAX;
+        if !is_left {
+            *deferred = Some(share.round);
+        }
+        is_left
+    }
+
+    /// Does some work of an opening.
+    fn charge<T>(work: impl FnOnce() -> T) -> T {
+        let started = Instant::now();
+        let result = work();
+        let mut share = SHARE.get();
+        share.used += started.elapsed();
+        SHARE.set(share);
+        result
+    }
+}
+
+thread_local! {
+    static SHARE: Cell<WorkerShare> = const { Cell::new(WorkerShare { round: 0, used: Duration::ZERO }) };
+}
+
+/// Turns for each worker. More than 32 made 9,000 connections that arrive together slower, fewer leave a worker
+/// without work while clients answer.
+pub const TURNS_PER_WORKER: usize = 32;
+
+/// How long a connection keeps its turn while it waits for its client or for a backend. With all turns held
+/// by slow clients, a worker still begins 32 connections in this time, about as many as it can open.
+const TURN: Duration = Duration::from_millis(10);
+
+/// Time that openings may use before the worker looks at its sockets: a tunnel waits for it at most once.
+/// One RSA-4096 signature takes 2 ms.
+const SHARE_MAX: Duration = Duration::from_millis(2);
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::atomic::AtomicUsize;
+
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::UnixStream;
+    use tokio::sync::{mpsc, oneshot};
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::client::{ClientAddr, KeyPrefixes};
+
+    fn client() -> ClientKey {
+        let addr = SocketAddr::from(([192, 0, 2, 1], 1));
+        ClientKey::new(&ClientAddr::new(addr), KeyPrefixes::default())
+    }
+
+    /// Does `work` as soon as there is a turn.
+    async fn open<T>(
+        turns: &Arc<Turns>,
+        opened: &Arc<OpenedFlag>,
+        work: impl Future<Output = T>,
+    ) -> T {
+        let turn = turns.request(client(), OpeningProgress::New).await;
+        Opening::new(Box::pin(work), opened.clone(), turns.clone(), client(), turn).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_client_passes_its_turn_on_and_asks_again() {
+        let turns = Turns::new(1);
+        let (data, received) = oneshot::channel::<()>();
+        let (events, mut seen) = mpsc::channel(2);
+        let mut tasks = JoinSet::new();
+        let (slow_turns, slow_events) = (turns.clone(), events.clone());
+        tasks.spawn(async move {
+            let opened = Arc::default();
+            let work = async {
+                slow_events.send("slow begins").await.unwrap();
+                received.await.unwrap();
+                slow_events.send("slow ends").await.unwrap();
+            };
+            open(&slow_turns, &opened, work).await;
+        });
+        assert_eq!(seen.recv().await, Some("slow begins"));
+        // Arrives only once the slow one has paused.
+        let turn = turns.request(client(), OpeningProgress::New).await;
+        data.send(()).unwrap();
+        tokio::time::sleep(10 * TURN).await;
+        assert!(seen.try_recv().is_err(), "it works without a turn");
+        drop(turn);
+        assert_eq!(seen.recv().await, Some("slow ends"));
+        tasks.join_all().await;
+        turns.request(client(), OpeningProgress::New).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn first_response_frees_the_turn() {
+        let turns = Turns::new(1);
+        let opened = Arc::<OpenedFlag>::default();
+        let (flag, (responded, waiting)) = (opened.clone(), oneshot::channel());
+        let work = async {
+            flag.set();
+            responded.send(()).unwrap();
+            std::future::pending::<()>().await;
+        };
+        let mut opening = pin!(open(&turns, &opened, work));
+        tokio::select! {
+            biased;
+            () = &mut opening => unreachable!("never ends"),
+            result = waiting => result.unwrap(),
+        }
+        // Without waiting for the end of the turn.
+        tokio::time::timeout(TURN / 2, turns.request(client(), OpeningProgress::New))
+            .await
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn expensive_openings_let_tunnels_work_in_between() {
+        let turns = Turns::new(64);
+        let done = Arc::new(AtomicUsize::new(0));
+        let (mut tunnel, peer) = UnixStream::pair().unwrap();
+        let mut tasks = JoinSet::new();
+        for _ in 0..60 {
+            let (turns, done) = (turns.clone(), done.clone());
+            tasks.spawn(async move {
+                let work = async {
+                    std::thread::sleep(SHARE_MAX / 2);
+                    done.fetch_add(1, Ordering::Relaxed);
+                };
+                open(&turns, &Arc::default(), work).await;
+            });
+        }
+        let counted = done.clone();
+        let mut neighbour = JoinSet::new();
+        neighbour.spawn(async move {
+            tunnel.read_u8().await.unwrap();
+            counted.load(Ordering::Relaxed)
+        });
+        peer.writable().await.unwrap();
+        peer.try_write(&[1]).unwrap();
+        let before = neighbour.join_next().await.unwrap().unwrap();
+        assert!(before < 30, "{before} of 60 openings came first");
+        tasks.join_all().await;
+    }
+}
