@@ -43,12 +43,6 @@ pub async fn stop(
         );
         was_forced = timeout(delay, &mut second_stop).await.is_ok();
     }
-    info!(
-        tunnels = state.concurrency.tunnels(),
-        window_ms = settings.window.as_millis() as u64,
-        deadline_ms = settings.deadline.as_millis() as u64,
-        "draining; a second signal aborts all remaining tunnels immediately"
-    );
     listeners.close().await;
     if cause == ExitCause::Replaced {
         // Connections accepted just before the handover complete here, and are closed like the
@@ -56,6 +50,12 @@ pub async fn stop(
         was_forced = timeout(HANDSHAKE_GRACE, &mut second_stop).await.is_ok();
     }
     state.set_phase(Phase::Draining);
+    info!(
+        tunnels = state.concurrency.tunnels(),
+        window_ms = settings.window.as_millis() as u64,
+        deadline_ms = settings.deadline.as_millis() as u64,
+        "draining; a second signal aborts all remaining tunnels immediately"
+    );
     let plan = DrainPlan::standard(state.net.clone(), settings, TerminationReason::Drained);
     let force = async {
         if !was_forced {
