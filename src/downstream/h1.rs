@@ -37,7 +37,7 @@ use crate::reject::stage::ConnectionStage;
 #[derive(Debug)]
 pub struct UpgradedClient<S> {
     /// The stream.
-    pub stream: S,
+    pub stream: Box<S>,
     /// Bytes that the client sent after its handshake and that have already been read.
     pub after_head: Bytes,
 }
@@ -64,7 +64,7 @@ pub enum Served<S, T> {
 /// The connection ended before its first request was complete, sent something that is not
 /// HTTP/1.1, or did not read its response.
 pub async fn serve<S, T, H, F>(
-    stream: S,
+    stream: Box<S>,
     timeouts: HttpTimeouts,
     limits: HeadLimits,
     drain: impl Future<Output = ()>,

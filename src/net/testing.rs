@@ -77,7 +77,7 @@ where
     let (server, client) = configs();
     let engine = ServerEngine::new(&EngineConfig::new(server)).unwrap();
     let (near, far) = tokio::join!(UnbufferedTls::accept(near, engine), connect(client, far));
-    (near.unwrap(), far.unwrap())
+    (*near.unwrap(), far.unwrap())
 }
 
 /// [`UnbufferedTls`] with a server engine.

@@ -62,19 +62,20 @@ enum ReadEnd {
 }
 
 impl<E: Engine, Io: Transport> UnbufferedTls<E, Io> {
-    /// Performs the handshake. The caller is responsible for the deadline.
+    /// Performs the handshake. The caller is responsible for the deadline. The stream is in a box, because
+    /// it passes through all layers of the HTTP phase, and takes more than 1 KB.
     ///
     /// # Errors
     /// `UnexpectedEof` if the peer disconnected; `InvalidData` with a [`rustls::Error`] inside if the
     /// handshake failed, in which case an alert was sent.
-    pub async fn accept(io: Io, engine: E) -> io::Result<Self> {
-        let mut stream = Self {
+    pub async fn accept(io: Io, engine: E) -> io::Result<Box<Self>> {
+        let mut stream = Box::new(Self {
             wire: PlainStream::new(io),
             engine,
             undecrypted: Box::default(),
             after_handshake: None,
             read_end: None,
-        };
+        });
         poll_fn(|cx| SCRATCH.with_borrow_mut(|scratch| stream.poll_handshake(cx, scratch))).await?;
         Ok(stream)
     }

@@ -161,7 +161,7 @@ async fn secure_and_serve(
         }
         // The configuration requires certificates for a TLS listener, so this case does not occur.
         (None, true) => Ok(()),
-        (_, false) => serve_http(PlainStream::new(io), context(client)).await,
+        (_, false) => serve_http(Box::new(PlainStream::new(io)), context(client)).await,
     }
 }
 
@@ -184,7 +184,7 @@ async fn proxy_header(
 
 /// Serves HTTP until the connection ends or becomes a tunnel, which is then started.
 async fn serve_http<S: Stream + Send + 'static>(
-    stream: S,
+    stream: Box<S>,
     context: ConnectionContext,
 ) -> Result<(), DropReason> {
     let context = Arc::new(context);

@@ -123,7 +123,7 @@ pub fn start<S: Stream + Send + 'static>(
     let commands = pending.guard.registration.commands();
     handle.info.counts.tunnel_opened();
     let tunnel =
-        Tunnel::new(client.stream, pending.backend, session, after_head, commands, entropy);
+        Tunnel::new(*client.stream, pending.backend, session, after_head, commands, entropy);
     state.tasks.spawn(SessionTask { tunnel, guard: Some(pending.guard) });
 }
 

@@ -61,7 +61,7 @@ impl TlsTerminator {
         &self,
         io: Socket,
         limit: Duration,
-    ) -> Result<(UnbufferedTls<ServerEngine, Socket>, TlsInfo), DropReason> {
+    ) -> Result<(Box<UnbufferedTls<ServerEngine, Socket>>, TlsInfo), DropReason> {
         let engine = ServerEngine::new(&self.config)
             .map_err(|error| drop_reason(io::Error::other(error)))?;
         let mut stream = timeout(limit, UnbufferedTls::accept(io, engine))

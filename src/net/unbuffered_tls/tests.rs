@@ -18,7 +18,9 @@ async fn accept(
     server: ServerConfig,
     near: DuplexStream,
 ) -> io::Result<UnbufferedTlsStream<DuplexStream>> {
-    UnbufferedTls::accept(near, ServerEngine::new(&EngineConfig::new(server)).unwrap()).await
+    UnbufferedTls::accept(near, ServerEngine::new(&EngineConfig::new(server)).unwrap())
+        .await
+        .map(|stream| *stream)
 }
 
 fn is_idle<Io: Transport>(stream: &UnbufferedTlsStream<Io>) -> bool {
