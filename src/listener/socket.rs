@@ -119,7 +119,13 @@ impl Listener {
     /// number in `[0, 1)` for each pause, so that several listeners do not resume at the same time.
     pub async fn run(self, mut jitter: impl FnMut() -> f64, mut on_event: impl FnMut(AcceptEvent)) {
         let mut pause = PAUSE_MIN;
+        let mut in_a_row = 0;
         loop {
+            in_a_row += 1;
+            if in_a_row == ACCEPTS_IN_A_ROW {
+                in_a_row = 0;
+                tokio::task::yield_now().await;
+            }
             match self.socket.accept().await {
                 Ok((io, peer)) => {
                     pause = PAUSE_MIN;
@@ -181,6 +187,9 @@ const HINTS: [(io::ErrorKind, &str); 3] = [
     ),
     (io::ErrorKind::AddrNotAvailable, " (no interface of this machine has it)"),
 ];
+/// Connections accepted before the worker looks at its other tasks and sockets. Each becomes a task; from
+/// 256 runnable tasks on, tokio moves some of a worker to a queue that it looks at rarely.
+const ACCEPTS_IN_A_ROW: u32 = 16;
 /// Length of the queue of connections that wait for accept; the kernel caps it at
 /// `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
