@@ -165,7 +165,7 @@ fn through_meter(stream: &[u8], turns: usize) {
 
 fn through_session(stream: &[u8], read: usize, turns: usize, terms: SessionPolicy) {
     let now = Timestamp::START;
-    let mut session = Session::new(Arc::new(terms), DeflateMode::Off, &mut Zeroes);
+    let mut session = Session::new(Arc::new(terms), DeflateMode::Off, Duration::ZERO, &mut Zeroes);
     for _ in 0..turns {
         let mut at = 0;
         while at < stream.len() {

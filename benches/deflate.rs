@@ -8,7 +8,7 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use ws::{
@@ -52,7 +52,7 @@ fn session(payloads: &[Vec<u8>], from: Side) -> f64 {
         policy.from_backend.message = Some(Limit::close(16 << 20));
         let context_takeover = PerSide { client: true, backend: true };
         let mode = DeflateMode::Inspect { context_takeover };
-        let mut session = Session::new(Arc::new(policy), mode, &mut Zeroes);
+        let mut session = Session::new(Arc::new(policy), mode, Duration::ZERO, &mut Zeroes);
         let mut sizes = MessageSizes::default();
         for frame in &frames {
             let mut rest = &frame[..];

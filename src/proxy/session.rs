@@ -117,7 +117,7 @@ pub fn start<S: Stream + Send + 'static>(
     let handle = &pending.guard.registration.handle;
     record_start(&handle.start_record());
     let mut entropy = SessionEntropy(state.clone());
-    let session = Session::new(pending.policy, pending.deflate, &mut entropy);
+    let session = Session::new(pending.policy, pending.deflate, state.uptime(), &mut entropy);
     let after_head =
         BytesAfterHead { from_client: client.after_head, from_backend: pending.after_head };
     let commands = pending.guard.registration.commands();
@@ -191,6 +191,7 @@ impl SessionGuard {
 #[cfg(test)]
 mod tests {
     use std::io;
+    use std::time::Duration;
 
     use tokio::net::{TcpListener, TcpStream};
 
@@ -257,7 +258,7 @@ mod tests {
             .unwrap();
         let registration = registry.register(info);
         let mut entropy = SystemEntropy;
-        let session = Session::new(Arc::default(), DeflateMode::Off, &mut entropy);
+        let session = Session::new(Arc::default(), DeflateMode::Off, Duration::ZERO, &mut entropy);
         let commands = registration.commands();
         counts.tunnel_opened();
         let backend = PlainStream::new(Socket::Tcp(backend));

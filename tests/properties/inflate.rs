@@ -2,6 +2,7 @@
 //! fragmentation nor splitting of the input changes the result.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::inflate_flags::{
@@ -157,7 +158,7 @@ fn relay(
         SessionPolicy { from_client: limits, from_backend: limits, ..SessionPolicy::default() };
     let context_takeover = PerSide { client: takeover, backend: takeover };
     let mode = DeflateMode::Inspect { context_takeover };
-    let mut session = Session::new(Arc::new(terms), mode, &mut Zeroes);
+    let mut session = Session::new(Arc::new(terms), mode, Duration::ZERO, &mut Zeroes);
     let (mut passed, mut unread) = (Vec::new(), Vec::new());
     for more in bytes.chunks(piece.min(bytes.len())) {
         unread.extend(more);

@@ -82,7 +82,7 @@ impl Model {
         let (grace, lenient) = (terms.close_grace, terms.strict == Strictness::Report);
         let limited = Side::BOTH.map(|side| *terms.limits(side) != Limits::default());
         let mut entropy = CountingEntropy::default();
-        let session = Session::new(Arc::new(terms), deflate, &mut entropy);
+        let session = Session::new(Arc::new(terms), deflate, Duration::ZERO, &mut entropy);
         let streams = Default::default();
         let mut model = Self {
             session,

@@ -6,6 +6,7 @@
 
 use std::io::{Cursor, Read, Result, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
@@ -74,7 +75,7 @@ fn relayed(from: Side, mut input: &[u8]) -> (Vec<u8>, Option<TerminationReason>)
 fn session() -> Session {
     // No option set: no limits, timers or compression.
     let (terms, deflate, _) = Script::read(&[0]);
-    Session::new(Arc::new(terms), deflate, &mut Zeroes)
+    Session::new(Arc::new(terms), deflate, Duration::ZERO, &mut Zeroes)
 }
 
 fn socket(role: Role, input: Vec<u8>) -> WebSocket<Pipe> {
@@ -204,7 +205,8 @@ fn tungstenite_pong_is_not_relayed() {
     let (terms, deflate, _) = Script::read(&[8]);
     let heartbeat = terms.heartbeat_client.expect("asked for");
     let now = Timestamp::START;
-    let mut session = Session::new(Arc::<SessionPolicy>::new(terms), deflate, &mut Zeroes);
+    let mut session =
+        Session::new(Arc::<SessionPolicy>::new(terms), deflate, Duration::ZERO, &mut Zeroes);
     session.handle_timeout(now + heartbeat.interval);
     let ping = session.poll_control(Side::Client, now, &mut Zeroes).expect("a ping");
     let mut client = socket(Role::Client, ping.as_bytes().to_vec());

@@ -4,13 +4,13 @@
 mod rtt;
 
 use std::slice;
-use std::time::Duration;
 
 use self::rtt::RttSamples;
 use crate::frame_step::PingPayload;
+use crate::ping_grid::PingGrid;
 use crate::policy::{HeartbeatPolicy, PingProof};
 use crate::stats::Rtt;
-use crate::timestamp::{Timestamp, nanos, random_fraction};
+use crate::timestamp::{Timestamp, nanos};
 
 /// Sends at most one ping at a time. If its pong cannot arrive because reading from the side is
 /// suspended, the same ping is sent again, so that TCP detects a lost peer. A ping without a pong is
@@ -87,9 +87,9 @@ pub(crate) struct PeerActivity {
 impl Heartbeat {
     /// The first ping is sent after half an interval to a whole one, at random, so that sessions
     /// that start together do not ping together.
-    pub(crate) fn new(policy: HeartbeatPolicy, random: u32) -> Self {
+    pub(crate) fn new(policy: HeartbeatPolicy, grid: PingGrid, random: u32) -> Self {
         let half = policy.interval / 2;
-        let until = Timestamp::at(half + random_fraction(half, random));
+        let until = grid.random_time(Timestamp::at(half), half, random);
         let phase = HeartbeatPhase::Idle { until, answered: true };
         Self { phase, rtt: None, payloads: Default::default(), extra_pongs: [0; 2] }
     }
@@ -172,6 +172,7 @@ impl Heartbeat {
     pub(crate) fn handle_pong(
         &mut self,
         policy: HeartbeatPolicy,
+        grid: PingGrid,
         payload: PingPayload,
         now: Timestamp,
     ) {
@@ -195,16 +196,17 @@ impl Heartbeat {
         if delay == PongDelay::None {
             self.rtt = Some(RttSamples::with(self.rtt, now.since(sent)));
         }
-        let until = now.after(self.interval(policy));
+        let until = self.next_ping(policy, grid, now);
         self.phase = HeartbeatPhase::Idle { until, answered: true };
     }
 
-    /// The time until the next ping: the interval of the policy, less up to an eighth of it.
-    fn interval(&self, policy: HeartbeatPolicy) -> Duration {
+    /// The time of the ping after `last`: after the interval of the policy, less up to an eighth.
+    fn next_ping(&self, policy: HeartbeatPolicy, grid: PingGrid, last: Timestamp) -> Timestamp {
         // The payload is random, and no longer secret.
         let [[a, b, c, d, ..], _] = self.payloads;
-        let interval = policy.interval;
-        interval - random_fraction(interval / 8, u32::from_ne_bytes([a, b, c, d]))
+        let window = policy.interval / 8;
+        let from = last.after(policy.interval - window);
+        grid.random_time(from, window, u32::from_ne_bytes([a, b, c, d]))
     }
 
     #[inline]
@@ -219,6 +221,7 @@ impl Heartbeat {
     pub(crate) fn handle_timeout(
         &mut self,
         policy: HeartbeatPolicy,
+        grid: PingGrid,
         activity: PeerActivity,
         now: Timestamp,
     ) -> bool {
@@ -226,7 +229,6 @@ impl Heartbeat {
         if deadline > now {
             return false;
         }
-        let interval = self.interval(policy);
         match &mut self.phase {
             HeartbeatPhase::Due { .. } => false,
             HeartbeatPhase::Idle { answered, .. } => {
@@ -238,7 +240,8 @@ impl Heartbeat {
                     && !activity.paused
                     && (*uncounted || activity.bytes != *bytes) =>
             {
-                let (until, answered) = (sent.after(interval), false);
+                let sent = *sent;
+                let (until, answered) = (self.next_ping(policy, grid, sent), false);
                 let [extra, _] = &mut self.extra_pongs;
                 *extra = extra.saturating_add(1);
                 self.phase = if until > now {

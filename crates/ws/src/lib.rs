@@ -20,6 +20,7 @@ mod limit_kind;
 mod meter;
 mod peer;
 mod peers;
+mod ping_grid;
 mod policy;
 mod protocol_error;
 mod session;

@@ -14,6 +14,7 @@ use crate::frame_step::PingPayload;
 use crate::heartbeat::Heartbeat;
 use crate::peer::{CloseFrame, SendState};
 use crate::peers::{Peers, Shutdown};
+use crate::ping_grid::PingGrid;
 use crate::policy::{DeflateMode, SessionPolicy};
 use crate::side::{PerSide, Side};
 use crate::stats::{CloseCodes, ReadDelays, Rtt, Stats};
@@ -75,11 +76,13 @@ pub enum RecvAction {
 }
 
 impl Session {
-    /// A session that starts at [`Timestamp::START`]. `entropy` randomizes the first pings and the
-    /// lifetime.
+    /// A session that starts at [`Timestamp::START`]. `since_origin` is the time from an origin that
+    /// all sessions of the process share to that start: pings are sent at multiples of 100 ms after
+    /// the origin, many together. `entropy` randomizes which of these, and the lifetime.
     pub fn new(
         policy: Arc<SessionPolicy>,
         deflate: DeflateMode,
+        since_origin: Duration,
         entropy: &mut impl Entropy,
     ) -> Self {
         let [client, backend, lifetime] = [(); 3].map(|()| {
@@ -87,7 +90,8 @@ impl Session {
             entropy.fill(&mut bytes);
             u32::from_ne_bytes(bytes)
         });
-        let timers = Timers::new(&policy, PerSide { client, backend }, lifetime);
+        let grid = PingGrid::new(since_origin);
+        let timers = Timers::new(&policy, grid, PerSide { client, backend }, lifetime);
         let peers = Peers::new(deflate != DeflateMode::Off);
         Self { policy, deflate, peers, timers, stats: Stats::default(), termination: None }
     }

@@ -96,7 +96,7 @@ impl Harness {
 
     pub(crate) fn with_deflate(policy: SessionPolicy, deflate: DeflateMode) -> Self {
         let mut entropy = CountingEntropy::default();
-        let session = Session::new(Arc::new(policy), deflate, &mut entropy);
+        let session = Session::new(Arc::new(policy), deflate, Duration::ZERO, &mut entropy);
         Self {
             session,
             now: Timestamp::START,

@@ -7,6 +7,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use crate::heartbeat::{Heartbeat, PeerActivity};
+use crate::ping_grid::PingGrid;
 use crate::policy::SessionPolicy;
 use crate::side::{PerSide, Side};
 use crate::timestamp::{Timestamp, nanos, random_fraction};
@@ -40,6 +41,8 @@ pub(crate) struct Timers {
     /// Whether the write deadline of a side is earlier than a full write timeout, because the side
     /// accepts data more slowly than the minimum rate.
     write_rate_limited: PerSide<bool>,
+    /// When pings are sent.
+    pub(crate) ping_grid: PingGrid,
 }
 
 /// The timers of one side.
@@ -52,11 +55,16 @@ struct SideTimers {
 }
 
 impl Timers {
-    pub(crate) fn new(policy: &SessionPolicy, random: PerSide<u32>, lifetime_random: u32) -> Self {
+    pub(crate) fn new(
+        policy: &SessionPolicy,
+        ping_grid: PingGrid,
+        random: PerSide<u32>,
+        lifetime_random: u32,
+    ) -> Self {
         let side_timers = |side| SideTimers {
             heartbeat: policy
                 .heartbeat(side)
-                .map(|heartbeat| Box::new(Heartbeat::new(heartbeat, random[side]))),
+                .map(|heartbeat| Box::new(Heartbeat::new(heartbeat, ping_grid, random[side]))),
             write: Timestamp::NEVER,
             message_age: Timestamp::NEVER,
         };
@@ -70,6 +78,7 @@ impl Timers {
             client: side_timers(Side::Client),
             backend: side_timers(Side::Backend),
             write_rate_limited: PerSide::default(),
+            ping_grid,
         }
     }
 
@@ -122,10 +131,11 @@ impl Timers {
         if self.idle(policy) <= now {
             return Some(TimerFired::Idle);
         }
+        let grid = self.ping_grid;
         for side in Side::BOTH {
             if let (Some(heartbeat), Some(policy)) =
                 (self.heartbeat_mut(side), policy.heartbeat(side))
-                && heartbeat.handle_timeout(policy, activity(side), now)
+                && heartbeat.handle_timeout(policy, grid, activity(side), now)
             {
                 return Some(TimerFired::Heartbeat(side));
             }

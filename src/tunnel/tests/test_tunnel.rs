@@ -134,7 +134,7 @@ pub(super) async fn within_timeout<T>(future: impl Future<Output = T>) -> T {
 
 /// A session that starts now.
 pub(super) fn session(policy: SessionPolicy) -> Session {
-    Session::new(Arc::new(policy), DeflateMode::Off, &mut Counter(0))
+    Session::new(Arc::new(policy), DeflateMode::Off, Duration::ZERO, &mut Counter(0))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the runtime of a test ends with it")]

@@ -159,10 +159,11 @@ impl Session {
     }
 
     fn handle_pong(&mut self, from: Side, payload: PingPayload, now: Timestamp) {
+        let grid = self.timers.ping_grid;
         if let (Some(heartbeat), Some(policy)) =
             (self.timers.heartbeat_mut(from), self.policy.heartbeat(from))
         {
-            heartbeat.handle_pong(policy, payload, now);
+            heartbeat.handle_pong(policy, grid, payload, now);
         }
     }
 

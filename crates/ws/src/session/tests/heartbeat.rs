@@ -1,6 +1,9 @@
 //! Idle timeout and heartbeats.
 
+use std::collections::BTreeMap;
+
 use super::*;
+use crate::test_support::CountingEntropy;
 
 // Requirements: FC36.
 #[test]
@@ -171,6 +174,50 @@ fn next_ping_follows_the_pong_by_the_interval() {
 }
 
 #[test]
+fn sessions_send_pings_at_common_times() {
+    let millis = Duration::from_millis;
+    for interval in [millis(1600), seconds(30), seconds(3601)] {
+        for since_origin in [0, 1, 99_999_999, 100_000_000, 86_412_345_678_901] {
+            let since_origin = Duration::from_nanos(since_origin);
+            let mut harness = Harness::with_policy(pinged_every(interval));
+            let policy = Arc::new(pinged_every(interval));
+            harness.session =
+                Session::new(policy, DeflateMode::Off, since_origin, &mut harness.entropy);
+            let (mut last, mut shortest) = (harness.now, interval / 2);
+            for _ in 0..20 {
+                let payload = harness.next_ping();
+                let wait = harness.now - last;
+                assert!(wait >= shortest && wait <= interval, "{wait:?} of {interval:?}");
+                let time = since_origin + (harness.now - Timestamp::START);
+                assert_eq!(time.as_nanos() % millis(100).as_nanos(), 0, "{time:?}");
+                harness.advance(Duration::from_micros(12_345));
+                harness.feed_from(Client, &frame(Client, 0x8a, &payload));
+                (last, shortest) = (harness.now, interval * 7 / 8);
+            }
+        }
+    }
+}
+
+#[test]
+fn pings_of_simultaneous_sessions_are_spread() {
+    for interval in [Duration::from_millis(300), seconds(30)] {
+        let policy = Arc::new(pinged_every(interval));
+        let mut entropy = CountingEntropy::default();
+        let mut pings = BTreeMap::<Duration, usize>::new();
+        for _ in 0..3000 {
+            let since_origin = Duration::ZERO;
+            let session =
+                Session::new(policy.clone(), DeflateMode::Off, since_origin, &mut entropy);
+            let at = session.poll_timeout().expect("a heartbeat") - Timestamp::START;
+            *pings.entry(at).or_default() += 1;
+        }
+        assert!(pings.len() > 140, "{} times", pings.len());
+        let most = pings.values().max();
+        assert!(most < Some(&60), "{most:?} at once");
+    }
+}
+
+#[test]
 fn timeout_starts_when_the_ping_is_sent() {
     let mut harness = Harness::new();
     let message = frame(Backend, 0x82, &[0; 100]);
@@ -277,6 +324,12 @@ fn unrepresentable_durations_never_expire() {
     assert_eq!(harness.session.poll_timeout(), None);
     harness.session.close(&DRAIN, harness.now);
     assert_eq!(harness.session.poll_timeout(), None);
+}
+
+/// A policy whose client is pinged at this interval.
+fn pinged_every(interval: Duration) -> SessionPolicy {
+    let heartbeat = HeartbeatPolicy { interval, timeout: seconds(10), proof: PingProof::Any };
+    SessionPolicy { heartbeat_client: Some(heartbeat), idle: None, ..policy() }
 }
 
 /// A policy with a heartbeat that requires pongs, and without a message age limit.
