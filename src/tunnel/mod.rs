@@ -34,8 +34,8 @@ pin_project! {
     /// the session when it has finished and both streams are closed.
     pub struct Tunnel<F, B, C, E> {
         relay: Relay<F, B, C, E>,
-        // Created at the first deadline. It is not moved to a later deadline, as almost every
-        // message would do, but fires and is armed again.
+        // Created at the first deadline. It is moved to a later deadline only if it would fire
+        // much too early, as after each pong, and not by almost every message.
         #[pin]
         timer: Option<Sleep>,
     }
@@ -351,7 +351,13 @@ fn arm_timer(
     let deadline = now + wait;
     match timer.as_mut().as_pin_mut() {
         None => timer.set(Some(sleep_until(deadline))),
-        Some(sleep) if sleep.is_elapsed() || sleep.deadline() > deadline => sleep.reset(deadline),
+        Some(sleep)
+            if sleep.is_elapsed()
+                || sleep.deadline() > deadline
+                || sleep.deadline() + EARLY_MAX < deadline =>
+        {
+            sleep.reset(deadline);
+        }
         Some(_) => {}
     }
     if let Some(sleep) = timer.as_pin_mut()
@@ -367,6 +373,9 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
     static WAKES: Cell<u32> = const { Cell::new(0) };
 }
+
+/// How much too early the timer may fire: a wake without work, instead of moving the timer.
+const EARLY_MAX: Duration = Duration::from_secs(1);
 
 /// The second clock reading of a latency sample is too expensive for every wake.
 const SAMPLE_EVERY: u32 = 64;
