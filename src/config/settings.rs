@@ -182,6 +182,10 @@ pub struct RouteSettings {
     pub host: HostPattern,
     /// Matching paths.
     pub path: PathPrefix,
+    /// Whether upper and lower case differ in paths.
+    pub case_sensitive: bool,
+    /// Whether requests are forwarded whose path a server may read as one of another route.
+    pub allows_ambiguous_paths: bool,
     /// The clients that are admitted.
     pub addresses: AddressRules,
     /// Origins that may open WebSockets; never empty.

@@ -40,7 +40,7 @@ impl ListenerRedirect {
         path: &RoutePath,
     ) -> Option<StatusCode> {
         let is_served = |path: &str| self.except.iter().any(|prefix| prefix.covers(path));
-        if client.secure || path.unanimous(is_served) == Some(true) {
+        if client.secure || is_served(path.normalized()) && path.check_readings(is_served).is_ok() {
             return None;
         }
         Some(match (self.kind, method) {

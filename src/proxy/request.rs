@@ -173,7 +173,8 @@ impl ConnectionContext {
         {
             return Ok(Outcome::Declined(response, reason));
         }
-        let route = find(context.snapshot, client, kind.authority(), kind.path())?;
+        let route = find(context.snapshot, client, kind.authority(), kind.path())
+            .map_err(|unrouted| log.set_unrouted(unrouted))?;
         log.set_route(route);
         route.addresses.check(&client.addr).map_err(RejectReason::AddressDenied)?;
         route.maintenance.admit()?;

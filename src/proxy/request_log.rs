@@ -11,6 +11,7 @@ use hyper::{Request, StatusCode};
 
 use super::deciding_setting;
 use super::route::Route;
+use super::route_match::Unrouted;
 use super::snapshot::Snapshot;
 use crate::http::forwarded::{Forwarded, InvalidForwarded};
 use crate::reject::RejectReason;
@@ -149,6 +150,12 @@ impl RequestLog {
     /// unredacted text of the client.
     pub fn set_detail(&mut self, detail: String) {
         self.detail = Some(detail.into());
+    }
+
+    /// Adds why the request has no route. Returns the reason to reject it.
+    pub fn set_unrouted(&mut self, unrouted: Unrouted) -> RejectReason {
+        self.detail = unrouted.detail.map(Into::into);
+        unrouted.reason
     }
 
     /// Adds why no backend accepted a connection. Returns the reason to reject the request.

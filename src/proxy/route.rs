@@ -33,6 +33,8 @@ use crate::upstream::pool::{Backend, Pool, SharedBackendState};
 pub struct Route {
     /// Name in records, metrics and commands.
     pub name: Arc<str>,
+    /// Whether requests are forwarded whose path a server may read as one of another route.
+    pub allows_ambiguous_paths: bool,
     /// The clients that are admitted.
     pub addresses: AddressRules,
     /// Allowed values of `Origin`.
@@ -95,6 +97,7 @@ impl Route {
         };
         Self {
             name: settings.name.clone(),
+            allows_ambiguous_paths: settings.allows_ambiguous_paths,
             addresses: settings.addresses.clone(),
             origins: OriginRules::new(settings.origins.clone()),
             http: settings.http,

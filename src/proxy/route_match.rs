@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::route::Route;
+use super::routing_table::RouteSelection;
 use super::snapshot::Snapshot;
 use crate::client::ClientInfo;
 use crate::config::values::origin::Origin;
@@ -15,23 +16,46 @@ use crate::reject::RejectReason;
 ///
 /// # Errors
 /// [`RejectReason::Misdirected`] if the host has a different certificate than this TLS connection (RFC
-/// 9110 15.5.20), [`RejectReason::NoRoute`] if no route matches, and [`RejectReason::RequestInvalid`] if the
-/// path selects different routes depending on how it is normalized.
+/// 9110 15.5.20), [`RejectReason::NoRoute`] if no route matches, and [`RejectReason::RequestInvalid`] with a
+/// detail if the path selects different routes depending on how it is read.
 pub fn find<'s>(
     snapshot: &'s Snapshot,
     client: &ClientInfo,
     authority: &Authority,
     path: &RoutePath,
-) -> Result<&'s Arc<Route>, RejectReason> {
+) -> Result<&'s Arc<Route>, Unrouted> {
     let sni = client.tls.as_ref().and_then(|tls| tls.sni.as_deref());
     if let (Some(sni), Some(tls)) = (sni, &snapshot.tls)
         && !tls.certs().may_request(sni, &authority.host)
     {
-        return Err(RejectReason::Misdirected);
+        return Err(RejectReason::Misdirected.into());
     }
-    let find = |path: &str| snapshot.routes.find(&authority.host, path).map(Arc::as_ptr);
-    path.unanimous(find).ok_or(AMBIGUOUS_PATH)?;
-    snapshot.routes.find(&authority.host, path.normalized()).ok_or(RejectReason::NoRoute)
+    let RouteSelection { route, other_reading } = snapshot.routes.select(&authority.host, path);
+    match (route, other_reading) {
+        (Some(route), None) => Ok(route),
+        (Some(route), Some(_)) if route.allows_ambiguous_paths => Ok(route),
+        (None, None) => Err(RejectReason::NoRoute.into()),
+        (route, Some(other)) => {
+            let of = route.map_or("no route".into(), |route| format!("route \"{}\"", route.name));
+            let detail = format!("ambiguous path: {of} as it is, but {other}");
+            Err(Unrouted { reason: AMBIGUOUS_PATH, detail: Some(detail) })
+        }
+    }
+}
+
+/// Why a request has no route.
+#[derive(Debug)]
+pub struct Unrouted {
+    /// The reason to reject it.
+    pub reason: RejectReason,
+    /// A more detailed text than that of the reason; contains nothing that the client sent.
+    pub detail: Option<String>,
+}
+
+impl From<RejectReason> for Unrouted {
+    fn from(reason: RejectReason) -> Self {
+        Self { reason, detail: None }
+    }
 }
 
 /// The origin of pages served by the requested host, which `same-origin` allows.
@@ -52,10 +76,10 @@ pub fn requested_authority(authority: &Authority, forwarded: &Forwarded) -> Auth
     }
 }
 
-/// Backends normalize paths in different ways. A path that could match two routes is rejected, so that a
-/// request cannot bypass the rules of the route that the backend will apply.
+/// Backends read paths in different ways. A path that could match two routes is rejected, so that a request
+/// cannot bypass the rules of the route that the backend will apply.
 const AMBIGUOUS_PATH: RejectReason =
-    RejectReason::RequestInvalid("ambiguous path: normalizing it selects a different route");
+    RejectReason::RequestInvalid("ambiguous path: some servers read it as one of another route");
 
 #[cfg(test)]
 mod tests {

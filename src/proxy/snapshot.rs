@@ -95,7 +95,7 @@ impl Snapshot {
             let existing = previous_routes.iter().find(|route| route.name == of.name);
             let route = Route::build(of, existing, &mut shared, &metrics);
             let route = Arc::new(route);
-            routes.insert(&of.host, of.path.clone(), route.clone());
+            routes.insert(&of.host, &of.path, of.case_sensitive, route.clone());
             route_list.push(route);
         }
         shared.close_unused();

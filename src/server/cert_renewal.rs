@@ -160,6 +160,7 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     use super::*;
+    use crate::http::path::RoutePath;
     use crate::tls::terminate::ticketer;
 
     /// A proxy state with a certificate in a temporary folder, and its watcher.
@@ -275,7 +276,9 @@ mod tests {
         assert_eq!(before.settings, after.settings);
         assert!(Arc::ptr_eq(&before.handshake_rate, &after.handshake_rate));
         assert!(Arc::ptr_eq(&before.route_list[0], &after.route_list[0]));
-        let found = |generation: &Snapshot| generation.routes.find("h", "/").unwrap().clone();
+        let path = RoutePath::new("/");
+        let found =
+            |generation: &Snapshot| generation.routes.select("h", &path).route.unwrap().clone();
         assert!(Arc::ptr_eq(&found(&before), &found(&after)));
     }
 

@@ -2,9 +2,7 @@
 
 use tokio::io::{AsyncWriteExt, BufReader};
 
-use crate::support::head::{
-    assert_rejected, assert_rejected_with, get, replacing, to_cases, with_lines,
-};
+use crate::support::head::{assert_rejected, get, replacing, to_cases, with_lines};
 use crate::support::{Backend, Client, Proxy, read_response, read_to_end, route};
 
 // Requirements: RL01, RL02, RL04, RL06, RL07, RL08.
@@ -236,28 +234,6 @@ async fn rejects_expectations_nominations_and_loops() {
         "loop",
     ));
     assert_rejected(cases).await;
-}
-
-// Requirements: RL12.
-#[tokio::test]
-async fn rejects_ambiguous_paths() {
-    let routes = |backend: &Backend| {
-        let main = route(&[backend.address], "");
-        let admin = main
-            .replace("\"all\"", "\"admin\"")
-            .replace("\norigins", "\npath = \"/admin\"\norigins");
-        main + &admin
-    };
-    let targets = [
-        "/a/%2e%2e%2fadmin",
-        "/a/..%2fadmin",
-        "/x/..;/admin",
-        "/admin;x",
-        "//admin",
-        "/%61dmin%2f..",
-        "/a%5c..%5c..%5cadmin",
-    ];
-    assert_rejected_with(&routes, to_cases(targets.map(get), 400, "request_invalid")).await;
 }
 
 // Requirements: RL46.

@@ -60,6 +60,7 @@ mod origin;
 mod outcome_counters;
 mod outcome_records;
 mod overload;
+mod path_readings;
 mod permits;
 mod plain_http;
 mod proxy_protocol;

@@ -12,7 +12,7 @@ use crate::http::forwarded::Forwarded;
 use crate::http::{Handshake, ValidatedRequest};
 use crate::proxy::redirect::ListenerRedirect;
 use crate::proxy::route::Route;
-use crate::proxy::route_match::{find, own_origin};
+use crate::proxy::route_match::{Unrouted, find, own_origin};
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
 use crate::reject::RejectReason;
@@ -109,7 +109,15 @@ impl ExplainTrail {
         let status = redirect.and_then(|redirect| redirect.status(&client, method, path));
         let redirected = status.map(RejectReason::Redirected);
         self.require("redirect", redirected.map_or(Ok(()), Err))?;
-        let route = self.require("route", find(snapshot, &client, authority, path))?;
+        let route =
+            find(snapshot, &client, authority, path).map_err(|Unrouted { reason, detail }| {
+                self.fail(
+                    "route",
+                    detail.unwrap_or_else(|| reason.to_string()),
+                    reason.key().map(str::to_owned),
+                );
+                reason
+            })?;
         self.pass("route", format!("\"{}\"", route.name), None);
         let admitted = route.addresses.check(&client.addr).map_err(RejectReason::AddressDenied);
         self.require("address", admitted)?;

@@ -24,11 +24,12 @@ use crate::config::toml::diagnostic::{Location, Problem};
 use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
-use crate::config::values::choices::CheckUtf8;
+use crate::config::values::choices::{AmbiguousPaths, CheckUtf8};
 use crate::config::values::close_reason::BackendLossPolicy;
 use crate::config::values::origin_rule::{OriginRule, RULES};
 use crate::config::values::patterns::{HostPattern, PathPrefix};
 use crate::config::values::scalars::{Label, OrOff, Weight};
+use crate::http::path::folded;
 
 /// The routes, and the session policy of routes without limits of their own.
 pub(crate) fn routes(
@@ -63,7 +64,15 @@ struct Routes<'f> {
     addresses: &'f ListenAddresses,
     top_level_policy: Arc<SessionPolicy>,
     names: UniqueNames,
-    served: HashMap<(HostPattern, PathPrefix), &'f str>,
+    /// By host and folded path.
+    served: HashMap<(HostPattern, String), Vec<ServedPath<'f>>>,
+}
+
+/// A path of a host that a route serves.
+struct ServedPath<'f> {
+    path: PathPrefix,
+    case_sensitive: bool,
+    by: &'f str,
 }
 
 impl<'f> Routes<'f> {
@@ -109,6 +118,12 @@ impl<'f> Routes<'f> {
             name,
             host: host.clone(),
             path,
+            case_sensitive: value_or(&route.case_sensitive, true),
+            allows_ambiguous_paths: value_or(
+                &route.ambiguous_paths,
+                AmbiguousPaths { are_allowed: false },
+            )
+            .are_allowed,
             addresses,
             origins,
             http: value_or(&route.http, true),
@@ -145,10 +160,14 @@ impl<'f> Routes<'f> {
         path: &PathPrefix,
         sink: &mut DiagnosticSink<'_>,
     ) {
-        let Some(other) = self.served.insert((host.clone(), path.clone()), &route.location.key)
-        else {
-            return;
+        let case_sensitive = value_or(&route.case_sensitive, true);
+        let served = self.served.entry((host.clone(), folded(path.as_str()))).or_default();
+        let is_same = |other: &&ServedPath<'_>| {
+            other.path == *path || !(case_sensitive && other.case_sensitive)
         };
+        let other = served.iter().find(is_same).map(|other| other.by);
+        served.push(ServedPath { path: path.clone(), case_sensitive, by: &route.location.key });
+        let Some(other) = other else { return };
         let location = route.path.location().or(route.host.location()).unwrap_or(&route.location);
         let problem = Problem::new(format!(
             "host \"{host}\" and path \"{}\" are already served by {other}",

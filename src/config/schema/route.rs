@@ -13,7 +13,7 @@ use crate::config::toml::diagnostic::Location;
 use crate::config::toml::reader::TableReader;
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
-use crate::config::values::choices::CheckUtf8;
+use crate::config::values::choices::{AmbiguousPaths, CheckUtf8};
 use crate::config::values::close_reason::BackendLossPolicy;
 use crate::config::values::field::{HeaderField, HeaderFieldName, UnderscoreName, ViaName};
 use crate::config::values::head_limits::{HeadFields, HeadSize};
@@ -29,6 +29,8 @@ pub(crate) struct RouteTable {
     pub(crate) location: Location,
     pub(crate) host: Parsed<HostPattern>,
     pub(crate) path: Parsed<PathPrefix>,
+    pub(crate) case_sensitive: Parsed<bool>,
+    pub(crate) ambiguous_paths: Parsed<AmbiguousPaths>,
     pub(crate) name: Parsed<Label>,
     pub(crate) addresses: AddressKeys,
     pub(crate) origins: Parsed<Vec<Located<OriginRule>>>,
@@ -72,6 +74,8 @@ pub(crate) struct BackendItem {
 pub(crate) fn route(table: &mut TableReader<'_, '_, '_>) -> RouteTable {
     let host = table.get("host");
     let path = table.get("path");
+    let case_sensitive = table.get("case_sensitive");
+    let ambiguous_paths = table.get("ambiguous_paths");
     let name = table.get("name");
     let addresses = addresses(table);
     let origins = table.list("origins");
@@ -80,6 +84,8 @@ pub(crate) fn route(table: &mut TableReader<'_, '_, '_>) -> RouteTable {
         location: table.location().clone(),
         host: table.require("host", HOSTS, host),
         path,
+        case_sensitive,
+        ambiguous_paths,
         name,
         addresses,
         origins: table.require("origins", RULES, origins),

@@ -216,3 +216,20 @@ fn maintenance_file_is_near_the_configuration() {
     assert_eq!(relative.as_deref(), Some("/etc/tidegate/maintenance"));
     assert_eq!(file("maintenance_file = \"/run/m\"").as_deref(), Some("/run/m"));
 }
+
+#[test]
+fn paths_of_one_host_differ_in_more_than_ignored_case() {
+    let ignoring = "host = \"chat.example.com\"\npath = \"/Ws\"\ncase_sensitive = false";
+    let with_path = PLAIN.replace("host", "path = \"/ws\"\nhost");
+    let both = |second: &str| {
+        format!("{with_path}[[route]]\norigins = [\"*\"]\nbackends = [\"b:1\"]\n{second}\n")
+    };
+    assert_eq!(
+        errors(&both(ignoring)),
+        [
+            "route[1].path: host \"chat.example.com\" and path \"/Ws\" are already served by route[0] \
+          (give one of them another path, or list all backends in one)"
+        ]
+    );
+    parse(&both(&ignoring.replace("false", "true")));
+}

@@ -39,6 +39,8 @@ default = true
 [[route]]
 host = "*.example.com"
 path = "/ws"
+case_sensitive = false
+ambiguous_paths = "allow"
 name = "a \"quoted\" \\ name"
 allow = ["192.0.2.0/24"]
 deny = ["192.0.2.7", "::/0"]

@@ -54,6 +54,19 @@ impl TomlValue for CheckUtf8 {
     }
 }
 
+/// Whether requests are forwarded whose path a server may read as one of another route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AmbiguousPaths {
+    pub(crate) are_allowed: bool,
+}
+
+impl TomlValue for AmbiguousPaths {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
+        let choices = [("reject", false), ("allow", true)];
+        choice(value, &choices).map(|are_allowed| Self { are_allowed })
+    }
+}
+
 impl TomlValue for PingProof {
     fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
         choice(value, &[("any", Self::Any), ("pong", Self::Pong)])

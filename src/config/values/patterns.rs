@@ -183,6 +183,11 @@ impl PathPrefix {
         &self.0
     }
 
+    /// The prefix with another text, which must have the form of a prefix.
+    pub(crate) fn map(&self, change: impl FnOnce(&str) -> String) -> Self {
+        Self(change(self.as_str()))
+    }
+
     /// Whether the prefix matches this path.
     pub fn covers(&self, path: &str) -> bool {
         match path.strip_prefix(self.as_str()) {

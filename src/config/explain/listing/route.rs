@@ -21,6 +21,9 @@ pub fn route(settings: &Settings, index: usize) -> Option<KeyGroup> {
     let mut group = KeyGroup::new(format!("route[{index}]"));
     group.add("host", Requests, text(&route.host));
     group.add("path", Requests, text(route.path.as_str()));
+    group.add("case_sensitive", Requests, plain(route.case_sensitive));
+    let ambiguous_paths = if route.allows_ambiguous_paths { "allow" } else { "reject" };
+    group.add("ambiguous_paths", Requests, text(ambiguous_paths));
     group.add_inherited("name", Requests, text(&route.name), format!("route[{index}].host"));
     addresses(&mut group, Requests, &route.addresses);
     group.add("origins", Requests, list(route.origins.iter().map(ToString::to_string)));
