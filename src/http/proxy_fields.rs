@@ -1,43 +1,112 @@
 //! Header fields that only a proxy may send.
 
 /// Whether only a proxy may send the field with this name, in lower case: the forwarded headers that this
-/// proxy writes itself, and those by which other proxies report a client. A client's copy is removed.
+/// proxy writes itself, and those by which other proxies report a client, its certificate or its user. A
+/// client's copy is removed. `docs/security.md` says who reads them.
 pub fn is_proxy_field(name: &str) -> bool {
-    name.starts_with("x-forwarded-")
-        // CGI maps `Proxy` to the variable HTTP_PROXY.
-        || name.starts_with("proxy-")
-        || matches!(
-            name,
-            "cf-connecting-ip"
-                | "cf-connecting-ipv6"
-                | "cf-pseudo-ipv4"
-                | "client-ip"
-                | "do-connecting-ip"
-                // RFC 8470 5.1: only a server that accepts early data may send it.
-                | "early-data"
-                | "fastly-client-ip"
-                | "fly-client-ip"
-                | "forwarded"
-                | "forwarded-for"
-                | "host"
-                | "proxy"
-                | "true-client-ip"
-                | "x-appengine-user-ip"
-                | "x-azure-clientip"
-                | "x-azure-socketip"
-                | "x-client-ip"
-                | "x-cluster-client-ip"
-                | "x-envoy-external-address"
-                | "x-forwarded"
-                | "x-original-forwarded-for"
-                | "x-original-url"
-                | "x-real-ip"
-                | "x-remote-addr"
-                | "x-remote-ip"
-                | "x-request-id"
-                | "x-rewrite-url"
-        )
+    match name.strip_prefix("x-") {
+        Some(rest) => has_prefix(rest, &X_PREFIXES) || X_NAMES.contains(&rest),
+        None => has_prefix(name, &PREFIXES) || NAMES.contains(&name),
+    }
 }
+
+fn has_prefix(name: &str, prefixes: &[&str]) -> bool {
+    prefixes.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Starts of names, without `x-`.
+const X_PREFIXES: [&str; 20] = [
+    "accel-",
+    "amzn-mtls-",
+    "amzn-oidc-",
+    "appengine-",
+    "arr-",
+    "auth-request-",
+    "authentik-",
+    "client-cert",
+    "consumer-",
+    "envoy-",
+    "forwarded-",
+    "goog-authenticated-user-",
+    "ms-client-principal",
+    "ms-token-",
+    "original-",
+    "pomerium-",
+    "remote-",
+    "ssl-",
+    "vercel-",
+    "webauth-",
+];
+
+/// Whole names, without `x-`.
+const X_NAMES: [&str; 23] = [
+    "authenticated-userid",
+    "azure-clientip",
+    "azure-socketip",
+    "client-dn",
+    "client-ip",
+    "client-verify",
+    "cluster-client-ip",
+    "credential-identifier",
+    "forwarded",
+    "middleware-subrequest",
+    "nf-client-connection-ip",
+    "proxyuser-ip",
+    "real-ip",
+    "request-id",
+    "rewrite-url",
+    "scheme",
+    "script-name",
+    "sendfile-type",
+    "ssl",
+    "sucuri-clientip",
+    "true-client-ip",
+    "tls-client-cert",
+    "url-scheme",
+];
+
+/// Starts of names.
+const PREFIXES: [&str; 9] = [
+    // Between WebSphere and its web server plug-in.
+    "$ws",
+    "cloudfront-",
+    "fly-forwarded-",
+    "ms-aspnetcore-",
+    // CGI maps `Proxy` to the variable HTTP_PROXY.
+    "proxy-",
+    "remote-",
+    "ssl-client-",
+    "tailscale-user-",
+    "wl-proxy-",
+];
+
+/// Whole names.
+const NAMES: [&str; 23] = [
+    "ali-cdn-real-ip",
+    "cdn-src-ip",
+    "cf-access-authenticated-user-email",
+    "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "cf-ipcountry",
+    "cf-pseudo-ipv4",
+    "cf-visitor",
+    "client-cert",
+    "client-cert-chain",
+    "client-ip",
+    "do-connecting-ip",
+    // RFC 8470 5.1: only a server that accepts early data may send it.
+    "early-data",
+    "fastly-client-ip",
+    "fastly-ssl",
+    "fly-client-ip",
+    "forwarded",
+    "forwarded-for",
+    "front-end-https",
+    "host",
+    "incap-client-ip",
+    "proxy",
+    "true-client-ip",
+];
 
 /// Whether this proxy writes the field itself, or no hop may forward it. The others that belong to proxies
 /// (`X-Forwarded-User`, `X-Forwarded-Prefix`, `CF-Connecting-IP`) are forwarded from a trusted proxy:
@@ -89,6 +158,34 @@ mod tests {
             assert!(is_proxy_field(name), "{name}");
         }
         for name in ["x-token", "x-forward", "cookie", "x_forwarded_for", "proxied"] {
+            assert!(!is_proxy_field(name), "{name}");
+        }
+    }
+
+    /// Fields that clients send themselves, with names like those of proxies.
+    #[test]
+    fn fields_of_clients_pass() {
+        for name in [
+            "authorization",
+            "cdn-loop",
+            "cf-access-client-id",
+            "fly-prefer-region",
+            "sec-fetch-site",
+            "traceparent",
+            "upgrade-insecure-requests",
+            "via",
+            "x-api-key",
+            "x-auth-token",
+            "x-auth-user",
+            "x-azure-fdid",
+            "x-client-info",
+            "x-client-version",
+            "x-correlation-id",
+            "x-csrf-token",
+            "x-http-method-override",
+            "x-requested-with",
+            "x-user-id",
+        ] {
             assert!(!is_proxy_field(name), "{name}");
         }
     }

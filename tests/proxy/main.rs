@@ -63,6 +63,7 @@ mod overload;
 mod path_readings;
 mod permits;
 mod plain_http;
+mod proxy_fields;
 mod proxy_protocol;
 mod proxy_protocol_out;
 mod rate_delays;
