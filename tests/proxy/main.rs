@@ -67,6 +67,7 @@ mod proxy_fields;
 mod proxy_protocol;
 mod proxy_protocol_out;
 mod rate_delays;
+mod rebinding;
 mod redirect;
 mod refused_upgrades;
 mod rejected_head_records;

@@ -18,7 +18,8 @@ use super::scope::KeyScope;
 use crate::config::schema::ConfigFile;
 use crate::config::schema::route::{BackendItem, RouteTable};
 use crate::config::settings::{
-    BackendSettings, Compression, LogRequests, OnBackendLoss, RouteSettings, Settings,
+    BackendSettings, Compression, ListenerSettings, LogRequests, OnBackendLoss, RouteSettings,
+    Settings,
 };
 use crate::config::toml::diagnostic::{Location, Problem};
 use crate::config::toml::late_diagnostic::LateDiagnostic;
@@ -181,16 +182,42 @@ impl<'f> Routes<'f> {
 }
 
 impl Settings {
-    /// Entries of `origins` that look like the address of a page, but that no browser sends.
+    /// Entries of `origins` that look like the address of a page but that no browser sends, and those that
+    /// admit more pages than meant.
     pub fn origin_warnings(&self) -> Vec<LateDiagnostic> {
         let routes = self.routes.iter().enumerate();
         let entries = routes.flat_map(|(route, settings)| {
             let entries = settings.origins.iter().enumerate();
             entries.map(move |(index, rule)| (format!("route[{route}].origins[{index}]"), rule))
         });
-        entries
-            .filter_map(|(key, rule)| Some(LateDiagnostic { key, problem: rule.warning()? }))
-            .collect()
+        let entries = entries
+            .filter_map(|(key, rule)| Some(LateDiagnostic { key, problem: rule.warning()? }));
+        entries.chain(self.rebinding_warnings()).collect()
+    }
+
+    /// Routes for which the owner of any name is of the same origin. Without TLS, a page can have its own name
+    /// resolved to the address of this listener, and then sends that name in `Host` and `Origin`.
+    fn rebinding_warnings(&self) -> impl Iterator<Item = LateDiagnostic> {
+        let is_open = |listener: &ListenerSettings| {
+            let is_plain = !listener.tls && listener.redirect.is_none();
+            is_plain && !listener.proxy_protocol && listener.addresses.allow.is_empty()
+        };
+        let listener = self.listeners.iter().find(|listener| is_open(listener));
+        let routes = self.routes.iter().enumerate();
+        let is_concerned = |route: &RouteSettings| {
+            route.host == HostPattern::Any && route.origins.contains(&OriginRule::SameOrigin)
+        };
+        let concerned = routes.filter(move |(_, route)| is_concerned(route));
+        concerned.filter_map(move |(index, _)| {
+            let address = listener?.address;
+            let problem = format!(
+                "\"same-origin\" with host = \"*\" admits any website on the listener {address}, which has no \
+                 TLS: its owner can let its name resolve to this machine (DNS rebinding); write the name under \
+                 which clients connect, as in host = \"chat.example.com\", or the origins of the pages instead of \
+                 \"same-origin\""
+            );
+            Some(LateDiagnostic { key: format!("route[{index}].origins"), problem })
+        })
     }
 }
 
