@@ -1,5 +1,7 @@
 //! What `tidegate check` says about certificates and their hosts, together with all other errors.
 
+use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
+
 use crate::check_command::{check_errors, config, config_folder, run};
 
 // Requirements: CK01, CK08.
@@ -76,4 +78,21 @@ fn swapped_chain_and_key_are_named() {
         "chain and key are swapped: key.pem is a private key, and chain.pem a certificate";
     assert!(reported.contains(expected), "{reported}");
     assert!(reported.trim_end().ends_with("proxy.toml: 1 error"), "{reported}");
+}
+
+#[test]
+fn warns_about_large_rsa_keys() {
+    let folder = config_folder(config(""));
+    for (size, warned) in [(RsaKeySize::_2048, false), (RsaKeySize::_3072, true)] {
+        let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, size).unwrap();
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        folder.write("chain.pem", params.self_signed(&key).unwrap().pem());
+        folder.write("key.pem", key.serialize_pem());
+        let output = run(&folder, &["check", "--config", "proxy.toml"]);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{stderr}");
+        let warning = "certificate[0].key: key.pem: an RSA key of 3072 bits";
+        assert_eq!(stderr.contains(warning), warned, "{stderr}");
+        assert_eq!(stderr.contains("use an ECDSA P-256 key"), warned, "{stderr}");
+    }
 }

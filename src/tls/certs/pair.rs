@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::SignatureScheme;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
@@ -124,6 +125,7 @@ fn read_once(source: &CertificateSource) -> Result<CertPair, Vec<CertProblem>> {
     let problems = chain::problems(&key.cert).into_iter();
     let mut warnings: Vec<CertProblem> =
         problems.map(|problem| CertProblem::chain(format!("{chain_name}: {problem}"))).collect();
+    warnings.extend(slow_rsa(&key_name, &*key.key).map(CertProblem::key));
     warnings.extend(world_accessible(source).map(CertProblem::key));
     Ok(CertPair { key, files, warnings })
 }
@@ -271,6 +273,26 @@ fn world_accessible(source: &CertificateSource) -> Option<String> {
         )
     })
 }
+
+/// A warning if each handshake takes several times as long as necessary, so that a few clients can occupy a
+/// worker with them. The length of an RSA signature is that of the modulus (RFC 8017 8.1.1).
+fn slow_rsa(key_name: &str, key: &dyn SigningKey) -> Option<String> {
+    // Thousands of ordinary keys must not sign at start-up.
+    key.public_key().filter(|public| public.len() > RSA_BITS_MAX / 8 + ENCODING_BYTES)?;
+    let signer = key.choose_scheme(&[SignatureScheme::RSA_PSS_SHA256])?;
+    let bits = signer.sign(&[]).ok()?.len() * 8;
+    (bits > RSA_BITS_MAX).then(|| {
+        format!(
+            "{key_name}: an RSA key of {bits} bits makes each handshake several times as expensive as one of \
+             {RSA_BITS_MAX}, and clients can cause many; use an ECDSA P-256 key (certbot: --key-type ecdsa)"
+        )
+    })
+}
+
+/// The size that certificate authorities require at least; larger keys are warned of.
+const RSA_BITS_MAX: usize = 2048;
+/// What the public exponent and the encoding of a public key take at most, if the exponent is a usual one.
+const ENCODING_BYTES: usize = 64;
 
 #[cfg(test)]
 mod tests;
