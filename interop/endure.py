@@ -127,6 +127,8 @@ tunnels_per_client = 20000
 [rates]
 handshakes_per_client = "100000/s"
 handshakes_burst = 100000
+requests_per_client = "100000/s"
+requests_burst = 100000
 [admin]
 enabled = false
 [control]

@@ -47,6 +47,8 @@ pub enum RejectReason {
     ClientLimit,
     /// The client key has exceeded its handshake rate.
     ClientRateLimit,
+    /// The client key has exceeded its rate of plain requests.
+    ClientRequestRate,
     /// The process has reached its limit of open tunnels.
     ProxyLimit,
     /// The route has reached its limit of open tunnels.
@@ -129,7 +131,9 @@ impl RejectReason {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Origin(_) | Self::AddressDenied(_) => StatusCode::FORBIDDEN,
-            Self::ClientLimit | Self::ClientRateLimit => StatusCode::TOO_MANY_REQUESTS,
+            Self::ClientLimit | Self::ClientRateLimit | Self::ClientRequestRate => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::ProxyLimit
             | Self::RouteLimit
             | Self::Draining
@@ -164,6 +168,7 @@ impl RejectReason {
             Self::Origin(_) => "origin",
             Self::ClientLimit => "client_limit",
             Self::ClientRateLimit => "client_rate_limit",
+            Self::ClientRequestRate => "client_request_rate",
             Self::ProxyLimit => "proxy_limit",
             Self::RouteLimit => "route_limit",
             Self::Draining => "draining",
@@ -211,6 +216,7 @@ impl RejectReason {
             | Self::Origin(_)
             | Self::ClientLimit
             | Self::ClientRateLimit
+            | Self::ClientRequestRate
             | Self::ProxyLimit
             | Self::RouteLimit
             | Self::Draining
@@ -232,6 +238,7 @@ impl RejectReason {
             Self::Origin(_) => Some("route.origins"),
             Self::ClientLimit => Some("concurrency.tunnels_per_client"),
             Self::ClientRateLimit => Some("rates.handshakes_per_client"),
+            Self::ClientRequestRate => Some("rates.requests_per_client"),
             Self::ProxyLimit => Some("concurrency.tunnels"),
             Self::RouteLimit => Some("route.tunnels"),
             Self::NoBackend => Some("route.backends"),
@@ -292,6 +299,7 @@ impl fmt::Display for RejectReason {
             Self::Origin(mismatch) => return mismatch.fmt(f),
             Self::ClientLimit => "limit of open tunnels per client reached",
             Self::ClientRateLimit => "handshake rate limit per client exceeded",
+            Self::ClientRequestRate => "rate limit of plain requests per client exceeded",
             Self::ProxyLimit => "limit of open tunnels reached",
             Self::RouteLimit => "limit of open tunnels for this route reached",
             Self::Draining => {

@@ -1,7 +1,7 @@
-//! The rate limit for WebSocket handshakes per client.
+//! Rate limits per client: of WebSocket handshakes, and of plain requests.
 
-use std::num::NonZeroU32;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use governor::clock::Clock;
@@ -12,19 +12,57 @@ use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
 use crate::client::ClientKey;
+use crate::config::settings::rates::{ClientRate, RateSettings};
 use crate::reject::RejectReason;
+
+/// The rate limits of a snapshot, carried over while their settings are unchanged.
+#[derive(Clone, Debug)]
+pub struct ClientRates {
+    /// WebSocket handshakes.
+    pub handshakes: Arc<ClientRateLimit>,
+    /// Plain requests.
+    pub requests: Arc<ClientRateLimit>,
+}
+
+impl ClientRates {
+    /// Builds the limits. `previous` are those of the current snapshot.
+    pub fn build(settings: &RateSettings, previous: Option<&Self>) -> Self {
+        let limit = |rate: ClientRate, previous: Option<&Arc<ClientRateLimit>>, reason| {
+            let unchanged = previous.filter(|previous| previous.rate == rate).cloned();
+            unchanged.unwrap_or_else(|| Arc::new(ClientRateLimit::new(rate, reason)))
+        };
+        let handshakes = previous.map(|previous| &previous.handshakes);
+        let requests = previous.map(|previous| &previous.requests);
+        Self {
+            handshakes: limit(settings.handshakes, handshakes, RejectReason::ClientRateLimit),
+            requests: limit(settings.requests, requests, RejectReason::ClientRequestRate),
+        }
+    }
+
+    /// Removes every client whose buckets are full again. Call it every few seconds to keep the tables
+    /// small.
+    pub fn sweep(&self) {
+        for limit in [&self.handshakes, &self.requests] {
+            limit.sweep();
+        }
+    }
+}
 
 /// One token bucket per client key. The rate and burst are fixed.
 #[derive(Debug)]
-pub struct HandshakeRate {
-    per_second: NonZeroU32,
-    burst: NonZeroU32,
+pub struct ClientRateLimit {
+    rate: ClientRate,
+    /// The reason to reject what exceeds the rate.
+    reason: RejectReason,
     clients: RateLimiter<
         ClientKey,
         DashMapStateStore<ClientKey>,
         RuntimeClock,
         NoOpMiddleware<Duration>,
     >,
+    /// How many keys may be added before the size of the table is looked at, for which all of its parts must be
+    /// locked.
+    room: AtomicUsize,
     /// Shared by all clients while the table is full, so that a flood of addresses as a whole is
     /// limited to the rate of one client.
     overflow: RateLimiter<NotKeyed, InMemoryState, RuntimeClock, NoOpMiddleware<Duration>>,
@@ -43,39 +81,46 @@ impl Clock for RuntimeClock {
     }
 }
 
-impl HandshakeRate {
-    /// Allows `per_second` handshakes on average and `burst` at once.
-    pub fn new(per_second: NonZeroU32, burst: NonZeroU32) -> Self {
-        let quota = Quota::per_second(per_second).allow_burst(burst);
+impl ClientRateLimit {
+    /// Limits each client to this rate; `reason` is why anything over it is rejected.
+    fn new(rate: ClientRate, reason: RejectReason) -> Self {
+        let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
         let clock = RuntimeClock(Instant::now());
         Self {
-            per_second,
-            burst,
+            rate,
+            reason,
             clients: RateLimiter::new(quota, DashMapStateStore::default(), clock.clone()),
+            room: AtomicUsize::new(KEYS_MAX),
             overflow: RateLimiter::new(quota, InMemoryState::default(), clock),
             last_sweep: Mutex::default(),
         }
     }
 
-    /// Whether the rate and burst are these, so that a reload can keep the buckets.
-    pub fn has_quota(&self, per_second: NonZeroU32, burst: NonZeroU32) -> bool {
-        (self.per_second, self.burst) == (per_second, burst)
-    }
-
-    /// Counts one handshake.
+    /// Counts one handshake or request.
     ///
     /// # Errors
-    /// [`RejectReason::ClientRateLimit`] if the client has exceeded its rate.
+    /// The reason of this limit, if the client has exceeded its rate.
     pub fn admit(&self, key: ClientKey) -> Result<(), RejectReason> {
-        if self.clients.len() >= KEYS_MAX {
-            self.sweep_once_a_second();
-        }
-        let admitted = if self.clients.len() < KEYS_MAX {
+        let admitted = if self.has_room() {
             self.clients.check_key(&key).is_ok()
         } else {
             self.overflow.check().is_ok()
         };
-        if admitted { Ok(()) } else { Err(RejectReason::ClientRateLimit) }
+        if admitted { Ok(()) } else { Err(self.reason) }
+    }
+
+    /// Whether one more key may be added.
+    fn has_room(&self) -> bool {
+        let use_one = |room: usize| room.checked_sub(1);
+        if self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, use_one).is_ok() {
+            return true;
+        }
+        if self.clients.len() >= KEYS_MAX {
+            self.sweep_once_a_second();
+        }
+        let room = KEYS_MAX.saturating_sub(self.clients.len());
+        self.room.store(room.saturating_sub(1), Ordering::Relaxed);
+        room > 0
     }
 
     fn sweep_once_a_second(&self) {
@@ -87,9 +132,7 @@ impl HandshakeRate {
         }
     }
 
-    /// Removes every client whose bucket is full again. Call it every few seconds to keep the table
-    /// small.
-    pub fn sweep(&self) {
+    fn sweep(&self) {
         self.clients.retain_recent();
         self.clients.shrink_to_fit();
     }
@@ -100,19 +143,41 @@ const KEYS_MAX: usize = 65_536;
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+    use std::num::NonZeroU32;
+
     use super::*;
     use crate::client::{ClientAddr, KeyPrefixes};
 
+    fn limit(per_second: u32, burst: u32) -> ClientRateLimit {
+        let [per_second, burst] = [per_second, burst].map(|n| NonZeroU32::new(n).unwrap());
+        ClientRateLimit::new(ClientRate { per_second, burst }, RejectReason::ClientRateLimit)
+    }
+
+    fn key(number: u32) -> ClientKey {
+        let addr = (Ipv4Addr::from(number), 1).into();
+        ClientKey::new(&ClientAddr::new(addr), KeyPrefixes::default())
+    }
+
     #[test]
     fn rate_applies_to_each_client_separately() {
-        let one = NonZeroU32::MIN;
-        let rate = HandshakeRate::new(one, NonZeroU32::new(3).unwrap());
-        let key = |addr: &str| {
-            ClientKey::new(&ClientAddr::new(addr.parse().unwrap()), KeyPrefixes::default())
-        };
-        let noisy = key("192.0.2.1:1");
-        assert!((0..3).all(|_| rate.admit(noisy).is_ok()));
-        assert_eq!(rate.admit(noisy), Err(RejectReason::ClientRateLimit));
-        assert!(rate.admit(key("192.0.2.2:1")).is_ok());
+        let rate = limit(1, 3);
+        assert!((0..3).all(|_| rate.admit(key(1)).is_ok()));
+        assert_eq!(rate.admit(key(1)), Err(RejectReason::ClientRateLimit));
+        assert!(rate.admit(key(2)).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clients_share_a_bucket_while_the_table_is_full() {
+        let rate = limit(1, 2);
+        let keys = u32::try_from(KEYS_MAX).unwrap();
+        assert!((0..keys).all(|number| rate.admit(key(number)).is_ok()));
+        assert!((0..2).all(|more| rate.admit(key(keys + more)).is_ok()));
+        assert!(rate.admit(key(keys + 2)).is_err());
+        assert_eq!(rate.clients.len(), KEYS_MAX);
+        // All buckets are full again.
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!((0..9).all(|more| rate.admit(key(keys + more)).is_ok()));
+        assert_eq!(rate.clients.len(), 9);
     }
 }

@@ -1,6 +1,8 @@
 //! The configuration after validation. Every value has a domain type, every default is filled in,
 //! and no further checks are necessary.
 
+pub mod rates;
+
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -12,6 +14,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use ws::SessionPolicy;
 
+use self::rates::RateSettings;
 use super::address_rules::AddressRules;
 use super::source_map::SourceMap;
 use super::values::origin_rule::OriginRule;
@@ -290,15 +293,6 @@ pub struct ConcurrencySettings {
     pub connections_per_client: usize,
     /// Tunnels of one client key.
     pub tunnels_per_client: usize,
-}
-
-/// `[rates]`: rate limits of one client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RateSettings {
-    /// WebSocket handshakes of one client key per second.
-    pub handshakes_per_client: NonZeroU32,
-    /// Number of handshakes that may exceed the rate at once.
-    pub handshakes_burst: NonZeroU32,
 }
 
 /// Timeouts until the 101 response; the later ones are in [`SessionPolicy`].

@@ -3,6 +3,7 @@
 use super::route::Route;
 use super::snapshot::Snapshot;
 use crate::config::settings::ListenerSettings;
+use crate::config::settings::rates::ClientRate;
 use crate::config::values::units::show_duration;
 use crate::reject::RejectReason;
 use crate::reject::abort::AbortCause;
@@ -62,9 +63,8 @@ pub fn of_rejection(
             route.and_then(|route| route.maintenance.file()).map(|file| file.display().to_string())
         }
         RejectReason::ClientLimit => Some(concurrency.tunnels_per_client.to_string()),
-        RejectReason::ClientRateLimit => {
-            Some(format!("{}/s, burst {}", rates.handshakes_per_client, rates.handshakes_burst))
-        }
+        RejectReason::ClientRateLimit => Some(shown_rate(rates.handshakes)),
+        RejectReason::ClientRequestRate => Some(shown_rate(rates.requests)),
         RejectReason::ProxyLimit => Some(snapshot.capacity.tunnels.to_string()),
         RejectReason::RouteLimit => {
             route.and_then(|route| route.max_tunnels).map(|n| n.to_string())
@@ -98,4 +98,8 @@ pub fn of_rejection(
         | RejectReason::Redirected(_) => None,
     };
     DecidingSetting { key: reason.key(), value }
+}
+
+fn shown_rate(rate: ClientRate) -> String {
+    format!("{}/s, burst {}", rate.per_second, rate.burst)
 }

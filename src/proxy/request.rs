@@ -196,6 +196,7 @@ impl ConnectionContext {
             }
             ValidatedRequest::Plain(_) if !route.http => Err(RejectReason::NotWebsocket),
             ValidatedRequest::Plain(_) => {
+                context.snapshot.client_rates.requests.admit(client.key)?;
                 log.set_plain(route);
                 let connector = self.connector(route, &forwarded)?;
                 let request = Request::from_parts(head, body);
@@ -274,7 +275,7 @@ impl ConnectionContext {
         if state.is_draining() || route.is_draining() {
             return Err(RejectReason::Draining);
         }
-        snapshot.handshake_rate.admit(client.key)?;
+        snapshot.client_rates.handshakes.admit(client.key)?;
         let own = own_origin(client, &handshake.authority, context.forwarded);
         let sent = handshake.origin.as_deref();
         if let Err(mismatch) = route.origins.check(sent, &own) {

@@ -11,7 +11,7 @@ use super::capacity::Capacity;
 use super::route::Route;
 use super::routing_table::RoutingTable;
 use super::shared_backends::SharedBackends;
-use crate::admission::rate::HandshakeRate;
+use crate::admission::rate::ClientRates;
 use crate::config::settings::{ListenerSettings, Settings};
 use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::config::trusted_proxies::TrustedProxies;
@@ -47,8 +47,8 @@ pub struct Snapshot {
     pub routes: RoutingTable<Arc<Route>>,
     /// The routes in configuration order.
     pub route_list: Vec<Arc<Route>>,
-    /// The handshake rate of every client; carried over while its settings are unchanged.
-    pub handshake_rate: Arc<HandshakeRate>,
+    /// The rates of every client.
+    pub client_rates: ClientRates,
     /// Metrics; shared by all snapshots.
     pub metrics: Arc<Metrics>,
     /// One per listener, in configuration order.
@@ -99,12 +99,8 @@ impl Snapshot {
             route_list.push(route);
         }
         shared.close_unused();
-        let (per_second, burst) =
-            (settings.rates.handshakes_per_client, settings.rates.handshakes_burst);
-        let handshake_rate = previous
-            .map(|previous| previous.handshake_rate.clone())
-            .filter(|rate| rate.has_quota(per_second, burst))
-            .unwrap_or_else(|| Arc::new(HandshakeRate::new(per_second, burst)));
+        let client_rates =
+            ClientRates::build(&settings.rates, previous.map(|previous| &previous.client_rates));
         let generation = previous.map_or(1, |previous| previous.generation + 1);
         let listener_counts =
             settings.listeners.iter().map(|listener| metrics.listener(&listener.name)).collect();
@@ -117,7 +113,7 @@ impl Snapshot {
             trusted_proxies,
             routes,
             route_list,
-            handshake_rate,
+            client_rates,
             metrics,
             listener_counts,
             static_warnings: warnings,

@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(fixture.scan().await, (2, 0, 1));
         let after = fixture.state.snapshot();
         assert_eq!(before.settings, after.settings);
-        assert!(Arc::ptr_eq(&before.handshake_rate, &after.handshake_rate));
+        assert!(Arc::ptr_eq(&before.client_rates.handshakes, &after.client_rates.handshakes));
         assert!(Arc::ptr_eq(&before.route_list[0], &after.route_list[0]));
         let path = RoutePath::new("/");
         let found =

@@ -184,6 +184,38 @@ async fn handshake_rate_excludes_plain_requests() {
     assert_eq!(open(&client, ME).await.0.status, 101);
 }
 
+#[tokio::test]
+async fn plain_requests_have_a_rate_of_their_own() {
+    let backend = Backend::app("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    let rates = "[rates]\nrequests_per_client = \"1/s\"\nrequests_burst = 3\n";
+    let proxy = Proxy::start(&route(&[backend.address], rates)).await;
+    let client = Client::new(&proxy).await;
+    let statuses = async |host: [u8; 4]| {
+        let mut stream = BufReader::new(client.connect_plain_from(host).await);
+        let mut statuses = Vec::new();
+        loop {
+            let (response, _) = exchange(&mut stream, &get("/")).await;
+            statuses.push(response.status);
+            if response.status != 200 || statuses.len() == 100 {
+                return (statuses, response.all("retry-after"));
+            }
+        }
+    };
+    // As many as it takes on a slow machine, and never fewer than the burst.
+    let (answered, retry_after) = statuses(ME).await;
+    assert!(answered.len() > 3 && answered.last() == Some(&429), "{answered:?}");
+    assert!(!retry_after.is_empty());
+    let record = proxy.end_record("client_request_rate").await;
+    assert_eq!(record["key"], "rates.requests_per_client");
+    assert_eq!((&record["value"], &record["status"]), (&"1/s, burst 3".into(), &429.into()));
+    let labels = [("reason", "client_request_rate")];
+    assert_eq!(proxy.scrape().await.sum("tidegate_requests_rejected_total", &labels), 1.0);
+    // Neither other clients nor handshakes are concerned.
+    assert!(statuses(OTHER).await.0.starts_with(&[200; 3]));
+    let (response, _) = open(&client, ME).await;
+    assert_ne!(response.status, 429);
+}
+
 // Requirements: UH32.
 #[tokio::test]
 async fn total_tunnels_are_limited() {

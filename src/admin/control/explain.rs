@@ -126,9 +126,8 @@ impl ExplainTrail {
             return Err(RejectReason::NotWebsocket.into());
         };
         self.drain(state, route)?;
-        let rates = &snapshot.settings.rates;
-        let rate =
-            format!("{}/s with a burst of {}", rates.handshakes_per_client, rates.handshakes_burst);
+        let rate = snapshot.settings.rates.handshakes;
+        let rate = format!("{}/s with a burst of {}", rate.per_second, rate.burst);
         let key = "rates.handshakes_per_client, rates.handshakes_burst".to_owned();
         self.pass("rate", format!("limit per client: {rate}; not checked here"), Some(key));
         self.origin(route, &client, handshake)?;

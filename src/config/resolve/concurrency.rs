@@ -4,11 +4,13 @@ use std::num::NonZeroU32;
 
 use super::defaults::{count, value_or};
 use crate::config::schema::ConfigFile;
-use crate::config::settings::{ConcurrencySettings, RateSettings};
+use crate::config::settings::ConcurrencySettings;
+use crate::config::settings::rates::{ClientRate, RateSettings};
 use crate::config::toml::diagnostic::{Location, Problem};
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
 use crate::config::values::scalars::{OrAuto, PerClientLimit};
+use crate::config::values::units::PerSecond;
 
 /// The concurrency limits. The default of a per-client limit is lowered to the limit on all
 /// clients.
@@ -67,11 +69,19 @@ pub(crate) fn concurrency(file: &ConfigFile, sink: &mut DiagnosticSink<'_>) -> C
 pub(super) fn rates(file: &ConfigFile) -> RateSettings {
     let given = &file.rates;
     RateSettings {
-        handshakes_per_client: given
-            .handshakes_per_client
-            .value()
-            .map_or(at_least_one(20), |rate| rate.0.0),
-        handshakes_burst: value_or(&given.handshakes_burst, PerClientLimit(at_least_one(100))).0,
+        handshakes: rate(&given.handshakes_per_client, &given.handshakes_burst, HANDSHAKES),
+        requests: rate(&given.requests_per_client, &given.requests_burst, REQUESTS),
+    }
+}
+
+fn rate(
+    per_second: &Parsed<PerClientLimit<PerSecond>>,
+    burst: &Parsed<PerClientLimit<NonZeroU32>>,
+    default: ClientRate,
+) -> ClientRate {
+    ClientRate {
+        per_second: per_second.value().map_or(default.per_second, |rate| rate.0.0),
+        burst: value_or(burst, PerClientLimit(default.burst)).0,
     }
 }
 
@@ -112,3 +122,9 @@ const fn at_least_one(number: u32) -> NonZeroU32 {
 
 /// Default of `connections_per_client`.
 const CONNECTIONS: u32 = 2048;
+const HANDSHAKES: ClientRate =
+    ClientRate { per_second: at_least_one(20), burst: at_least_one(100) };
+/// Above the needs of an office with a hundred users behind one address, which poll every second and load pages of
+/// hundreds of files.
+const REQUESTS: ClientRate =
+    ClientRate { per_second: at_least_one(1000), burst: at_least_one(5000) };

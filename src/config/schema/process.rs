@@ -52,6 +52,8 @@ pub(crate) struct ConcurrencyTable {
 pub(crate) struct RatesTable {
     pub(crate) handshakes_per_client: Parsed<PerClientLimit<PerSecond>>,
     pub(crate) handshakes_burst: Parsed<PerClientLimit<NonZeroU32>>,
+    pub(crate) requests_per_client: Parsed<PerClientLimit<PerSecond>>,
+    pub(crate) requests_burst: Parsed<PerClientLimit<NonZeroU32>>,
 }
 
 /// The table `[trusted_proxies]`.
@@ -135,6 +137,8 @@ pub(crate) fn rates(table: &mut TableReader<'_, '_, '_>) -> RatesTable {
     RatesTable {
         handshakes_per_client: table.get("handshakes_per_client"),
         handshakes_burst: table.get("handshakes_burst"),
+        requests_per_client: table.get("requests_per_client"),
+        requests_burst: table.get("requests_burst"),
     }
 }
 

@@ -127,6 +127,8 @@ tunnels_per_client = 29
 [rates]
 handshakes_per_client = "5/s"
 handshakes_burst = 6
+requests_per_client = "7/s"
+requests_burst = 8
 
 [trusted_proxies]
 addresses = ["10.0.0.0/8", "192.0.2.7", "2001:db8::/32"]

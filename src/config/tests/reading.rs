@@ -25,8 +25,9 @@ fn defaults_limit_clients() {
     assert_eq!((settings.concurrency.connections, settings.concurrency.tunnels), (None, None));
     assert_eq!(settings.concurrency.connections_per_client, 2048);
     assert_eq!(settings.concurrency.tunnels_per_client, 1024);
-    assert_eq!(settings.rates.handshakes_per_client.get(), 20);
-    assert_eq!(settings.rates.handshakes_burst.get(), 100);
+    let rates = [settings.rates.handshakes, settings.rates.requests];
+    let rates = rates.map(|rate| (rate.per_second.get(), rate.burst.get()));
+    assert_eq!(rates, [(20, 100), (1000, 5000)]);
     assert_eq!(settings.drain.window, Duration::from_secs(10));
     assert_eq!(settings.drain.deadline, Duration::from_secs(30));
     assert_eq!(settings.admin.unwrap().to_string(), "127.0.0.1:9180");

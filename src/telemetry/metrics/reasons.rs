@@ -95,6 +95,7 @@ pub fn reject_index(reason: &RejectReason) -> usize {
         RejectReason::Redirected(_) => 26 + AbortCause::ALL.len(),
         RejectReason::AddressDenied(_) => 27 + AbortCause::ALL.len(),
         RejectReason::Maintenance(_) => 28 + AbortCause::ALL.len(),
+        RejectReason::ClientRequestRate => 29 + AbortCause::ALL.len(),
     }
 }
 
@@ -220,7 +221,7 @@ static DROP_REASONS: [DropReason; 17] = [
     DropReason::Overloaded,
 ];
 
-const REJECT_REASONS: [RejectReason; 29 + AbortCause::ALL.len()] = [
+const REJECT_REASONS: [RejectReason; 30 + AbortCause::ALL.len()] = [
     RejectReason::RequestInvalid(""),
     RejectReason::UriTooLong,
     RejectReason::Expect,
@@ -255,6 +256,7 @@ const REJECT_REASONS: [RejectReason; 29 + AbortCause::ALL.len()] = [
     RejectReason::Redirected(StatusCode::PERMANENT_REDIRECT),
     RejectReason::AddressDenied(AddressRule::NotAllowed),
     RejectReason::Maintenance(MaintenanceCause::Command),
+    RejectReason::ClientRequestRate,
 ];
 
 /// Every termination reason except violations, which follow once per side.

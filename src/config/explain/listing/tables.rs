@@ -10,6 +10,7 @@ use crate::config::explain::effect::AppliesTo;
 use crate::config::explain::effect::AppliesTo::{
     Connections, Drain, Immediately, Requests, Restart, Tunnels,
 };
+use crate::config::settings::rates::ClientRate;
 use crate::config::settings::{
     AccessTarget, CertificateSource, ControlSocket, ERROR_PAGES, HttpsRedirect, LogFormat,
     RequestTimeouts, Settings,
@@ -157,8 +158,11 @@ fn concurrency(settings: &Settings) -> KeyGroup {
 fn rates(settings: &Settings) -> KeyGroup {
     let values = &settings.rates;
     let mut group = KeyGroup::new("rates");
-    group.add("handshakes_per_client", Requests, per_second(&plain(values.handshakes_per_client)));
-    group.add("handshakes_burst", Requests, plain(values.handshakes_burst));
+    let rates = [("handshakes", values.handshakes), ("requests", values.requests)];
+    for (name, ClientRate { per_second: rate, burst }) in rates {
+        group.add(&format!("{name}_per_client"), Requests, per_second(&plain(rate)));
+        group.add(&format!("{name}_burst"), Requests, plain(burst));
+    }
     group
 }
 

@@ -258,7 +258,10 @@ pub(super) const SYNONYMS: &[Synonym] = &[
         &["maxconn", "max_connections", "worker_connections", "limit_conn"],
         &["concurrency.connections", "concurrency.connections_per_client"],
     ),
-    key(&["limit_req", "rate_limit"], &["rates.handshakes_per_client"]),
+    key(
+        &["limit_req", "rate_limit"],
+        &["rates.requests_per_client", "rates.handshakes_per_client"],
+    ),
     // The process.
     key(&["worker_processes", "worker_threads", "threads", "nbthread"], &["server.workers"]),
     key(&["route.access_log"], &["route[].log_requests"]),
