@@ -91,6 +91,7 @@ where
     let mut request = request.map(|()| upload.map_err(Into::into).boxed_unsync());
     // A request that cannot be repeated must not meet the backend closing the connection.
     let mut wanted = keep_alive.map(|keep_alive| Wanted {
+        client: forwarded.client.addr,
         limits: forwarded.policy.response_head,
         max_idle: if may_repeat { keep_alive } else { keep_alive.min(UNREPEATABLE_IDLE_MAX) },
         is_proven: !may_repeat,
@@ -102,12 +103,15 @@ where
             failed.reason
         })?;
         observer.connected(&to.backend);
-        let (http, is_used) = match link {
+        let (mut http, is_used) = match link {
             Link::Used(http) => (http, true),
             Link::New(socket) => {
                 (HttpConnection::new(socket, forwarded.policy.response_head).await?, false)
             }
         };
+        if kind.has_body {
+            http.reserve_for(forwarded.client.addr);
+        }
         let (mut exchange, pending) = BackendExchange::start(http, request);
         exchange.reset_if_incomplete();
         idle.activity().record();
@@ -121,7 +125,8 @@ where
         match received {
             Ok(response) => {
                 let (response, body, hint) = checked(response, rules, kind)?;
-                let keep = keep_alive.and_then(|most| hint.apply(most));
+                let is_sent = !kind.has_body || idle.activity().is_request_sent();
+                let keep = keep_alive.filter(|_| is_sent).and_then(|most| hint.apply(most));
                 let body = ResponseBody::new(body, exchange, idle, to, keep);
                 return Ok(response.map(|()| body));
             }
@@ -196,6 +201,13 @@ fn no_body() -> UploadBody {
 struct RequestBody<B> {
     body: B,
     activity: Arc<ExchangeActivity>,
+}
+
+/// hyper drops a body as soon as it has all of it.
+impl<B> Drop for RequestBody<B> {
+    fn drop(&mut self) {
+        self.activity.set_request_sent();
+    }
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Body for RequestBody<B> {

@@ -93,5 +93,6 @@ mod tls_interop;
 mod trailers;
 mod trusted_proxies;
 mod tunnel_timeouts;
+mod unread_bodies;
 mod utf8;
 mod watchdog;

@@ -6,6 +6,7 @@ use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 
 use super::reset_tolerant_writer::ResetTolerantWriter;
+use crate::client::ClientAddr;
 use crate::http::head_limits::HeadLimits;
 use crate::net::Transport as _;
 use crate::net::socket::Socket;
@@ -26,6 +27,8 @@ pub struct HttpConnection {
     pub(super) limits: HeadLimits,
     /// Complete responses that it has carried.
     pub(super) responses: u32,
+    /// The only client whose requests it may carry from now on.
+    pub(super) client: Option<ClientAddr>,
 }
 
 impl HttpConnection {
@@ -50,7 +53,13 @@ impl HttpConnection {
         }
         let opened = builder.handshake(ResetTolerantWriter::new(TokioIo::new(stream))).await;
         let (sender, connection) = opened.map_err(|error| classify_error(&error))?;
-        Ok(Self { connection: Box::new(connection), sender, limits, responses: 0 })
+        Ok(Self { connection: Box::new(connection), sender, limits, responses: 0, client: None })
+    }
+
+    /// Reserves the connection for the requests of one client. A backend may take a body that it has not read
+    /// for the next request, and no proxy can see whether it has.
+    pub fn reserve_for(&mut self, client: ClientAddr) {
+        self.client = Some(client);
     }
 
     /// Closes the connection with a reset.

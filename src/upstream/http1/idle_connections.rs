@@ -14,6 +14,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::HttpConnection;
+use crate::client::ClientAddr;
 use crate::http::head_limits::HeadLimits;
 use crate::net::Transport as _;
 use crate::net::socket::Socket;
@@ -40,12 +41,14 @@ struct IdleConnection {
     address: SocketAddr,
     idle_since: Instant,
     expires: Instant,
-    _place: OccupiedPlace,
+    place: OccupiedPlace,
 }
 
 /// The properties that an idle connection must have to be taken for a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
+    /// The client of the request.
+    pub client: ClientAddr,
     /// The limits of response heads, which hyper sets for a whole connection.
     pub limits: HeadLimits,
     /// How long it may have been idle.
@@ -61,19 +64,23 @@ impl IdleConnections {
         Self { places, list: Mutex::default() }
     }
 
-    /// Takes the connection to `address` that was used last, if one is still open.
+    /// Takes the connection to `address` that was used last, if one is still open. Those that are reserved for
+    /// the client come first, because others cannot use them.
     pub fn take(&self, address: SocketAddr, wanted: Wanted) -> Option<HttpConnection> {
         let now = Instant::now();
         loop {
             let mut list = self.lock();
             let is_wanted = |idle: &IdleConnection| {
                 idle.address == address
+                    && idle.http.client.is_none_or(|client| client == wanted.client)
                     && idle.http.limits == wanted.limits
                     && idle.expires > now
                     && now.duration_since(idle.idle_since) <= wanted.max_idle
                     && (!wanted.is_proven || idle.is_proven(now))
             };
-            let index = list.connections.iter().rposition(is_wanted)?;
+            let found = list.connections.iter().enumerate().filter(|(_, idle)| is_wanted(idle));
+            let (index, _) =
+                found.max_by_key(|(index, idle)| (idle.http.client.is_some(), *index))?;
             let mut idle = list.connections.remove(index);
             drop(list);
             // The backend may have closed it, or sent what no request asked for.
@@ -83,19 +90,21 @@ impl IdleConnections {
         }
     }
 
-    /// Keeps a connection for at most `max_idle`. Resets it if there are too many, because TIME_WAIT would
-    /// occupy a local port for a minute.
+    /// Keeps a connection for at most `max_idle`. If there are too many, one for all clients displaces a reserved
+    /// one. What is not kept is reset, because TIME_WAIT would occupy a local port for a minute.
     #[expect(clippy::disallowed_methods, reason = "a drain does not wait for idle connections")]
     pub fn put(self: &Arc<Self>, http: HttpConnection, address: SocketAddr, max_idle: Duration) {
         let mut list = self.lock();
         let is_full = list.connections.len() >= self.places.max / 2;
-        let Some(place) = self.places.reserve_idle().filter(|_| !is_full) else {
+        let free = self.places.reserve_idle().filter(|_| !is_full);
+        let place = free.or_else(|| http.client.is_none().then(|| list.displace_reserved())?);
+        let Some(place) = place else {
             http.reset();
             return;
         };
         let idle_since = Instant::now();
         let expires = idle_since + max_idle;
-        list.connections.push(IdleConnection { http, address, idle_since, expires, _place: place });
+        list.connections.push(IdleConnection { http, address, idle_since, expires, place });
         if !mem::replace(&mut list.is_watched, true) {
             tokio::spawn(watch(Arc::downgrade(self)));
         }
@@ -155,6 +164,16 @@ impl IdleConnections {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, IdleList> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl IdleList {
+    /// Resets the reserved connection that has been idle longest. Returns its place.
+    fn displace_reserved(&mut self) -> Option<OccupiedPlace> {
+        let index = self.connections.iter().position(|idle| idle.http.client.is_some())?;
+        let IdleConnection { http, place, .. } = self.connections.remove(index);
+        http.reset();
+        Some(place)
     }
 }
 
@@ -237,3 +256,28 @@ const CONNECT_WAIT: Duration = Duration::from_millis(100);
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the backend has to close a connection after its last response.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::scripted::connected;
+
+    // Requirements: H42.
+    #[tokio::test]
+    async fn connection_for_all_displaces_a_reserved_one() {
+        // Half of the places are for one backend.
+        let list = IdleConnections::new(IdlePlaces { max: 2, ..IdlePlaces::default() });
+        let list = Arc::new(list);
+        let [one, two] = [1, 2].map(|n| Some(ClientAddr::without_port([203, 0, 113, n].into())));
+        let mut peers = Vec::new();
+        for (put, kept) in [(one, one), (two, one), (None, None), (one, None), (None, None)] {
+            let ((socket, to), peer) = connected().await;
+            peers.push(peer);
+            let mut http = HttpConnection::new(socket, HeadLimits::default()).await.unwrap();
+            http.client = put;
+            list.put(http, to.address, Duration::from_secs(60));
+            let clients = list.lock().connections.iter().map(|idle| idle.http.client).collect();
+            assert_eq!((clients, list.places.occupied.get()), (vec![kept], 1));
+        }
+    }
+}

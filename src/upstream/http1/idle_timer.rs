@@ -27,6 +27,8 @@ pub struct ExchangeActivity {
     awaiting_client: AtomicBool,
     /// The client waits for a 100 of the backend before it sends its request body.
     has_expectation: AtomicBool,
+    /// All of the request body was passed on.
+    request_sent: AtomicBool,
     /// Bytes of the request body.
     up: AtomicU64,
     /// Bytes of the response body.
@@ -52,6 +54,16 @@ impl ExchangeActivity {
     /// Bytes of the request body and of the response body that were passed on.
     pub fn body_bytes(&self) -> [u64; 2] {
         [self.up.load(Ordering::Relaxed), self.down.load(Ordering::Relaxed)]
+    }
+
+    /// Records that all of the request body was passed on.
+    pub fn set_request_sent(&self) {
+        self.request_sent.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether all of the request body was passed on.
+    pub fn is_request_sent(&self) -> bool {
+        self.request_sent.load(Ordering::Relaxed)
     }
 
     /// Sets whether the client waits for a 100 of the backend before it sends its request body.
