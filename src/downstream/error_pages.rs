@@ -44,6 +44,11 @@ impl ErrorPages {
         if errors.is_empty() { Ok(Self(pages.into())) } else { Err(errors) }
     }
 
+    /// The body of responses with this status, if there is a page for it.
+    pub fn body(&self, status: StatusCode) -> Option<&Bytes> {
+        self.0.iter().find(|(of, _)| *of == status).map(|(_, page)| &page.body)
+    }
+
     /// Replaces the body of a response by the page for its status, if there is one.
     pub fn apply(&self, response: &mut Response<Body>) {
         let status = response.status();

@@ -61,7 +61,8 @@ pub struct Snapshot {
 pub struct Validated {
     capacity: Capacity,
     tls: Option<TlsTerminator>,
-    error_pages: ErrorPages,
+    /// The bodies of the proxy's own error responses.
+    pub error_pages: ErrorPages,
     trusted_proxies: TrustedProxies,
     warnings: Vec<LateDiagnostic>,
 }

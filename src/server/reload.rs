@@ -68,7 +68,11 @@ pub async fn reload(
     let before = state.snapshot();
     let mut status_note = String::new();
     let outcome = match try_reload(state, listeners, source, &before).await {
-        Ok(()) => Ok(report::changes(state, &before.settings, &state.snapshot().settings)),
+        Ok(()) => {
+            let after = state.snapshot();
+            let after = (&after.settings, &after.error_pages);
+            Ok(report::changes(state, (&before.settings, &before.error_pages), after))
+        }
         Err(error) => {
             reopen_access_log(&before.settings, source, &error).await;
             status_note = format!("; reload rejected (errors: {}), see the journal", error.count());
@@ -109,15 +113,17 @@ pub fn preview(
     let name = path.display().to_string();
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let settings = Settings { file: Some(path), ..Settings::parse(text, &name)? };
-    Snapshot::validate(&settings, &state.ticketer, state.descriptors).map_err(
-        |errors| match errors.as_slice() {
-            [first, rest @ ..] => {
-                ReloadError::Config(Diagnostics::from_late_in_text(&name, text, first, rest))
+    let validated =
+        Snapshot::validate(&settings, &state.ticketer, state.descriptors).map_err(|errors| {
+            match errors.as_slice() {
+                [first, rest @ ..] => {
+                    ReloadError::Config(Diagnostics::from_late_in_text(&name, text, first, rest))
+                }
+                [] => ReloadError::Builtin(errors),
             }
-            [] => ReloadError::Builtin(errors),
-        },
-    )?;
-    let changes = report::changes(state, &before.settings, &settings);
+        })?;
+    let after = (&settings, &validated.error_pages);
+    let changes = report::changes(state, (&before.settings, &before.error_pages), after);
     Ok(response::ReloadResult { generation: before.generation, changes })
 }
 

@@ -3,8 +3,10 @@
 use std::fs;
 use std::process::Command;
 
+use serde_json::json;
 use tokio::io::{AsyncWriteExt, BufReader};
 
+use crate::support::control::CONTROL;
 use crate::support::head::{get, with_lines};
 use crate::support::{
     Backend, Client, HANDSHAKE, Proxy, RawResponse, TIDEGATE, TempDir, exchange, read_to_end,
@@ -95,7 +97,13 @@ async fn reload_reads_the_files_again() {
     folder.write("404", "first");
     let file = folder.path().join("404");
     let only = route(&[backend.address], "").replace("host = \"*\"", "host = \"localhost\"");
-    let proxy = Proxy::start(&format!("{only}[error_pages]\n404 = \"{}\"\n", file.display())).await;
+    let pages = format!("[error_pages]\n404 = \"{}\"\n", file.display());
+    let proxy = Proxy::start(&format!("{only}{pages}{CONTROL}")).await;
+    let diff = async || {
+        let path = proxy.folder().join("proxy.toml");
+        let request = json!({ "command": "diff", "path": path, "text": proxy.config() });
+        proxy.command(request).await["changes"].clone()
+    };
     let client = Client::new(&proxy).await;
     let body = async || {
         let mut stream = BufReader::new(client.connect_plain().await);
@@ -105,7 +113,16 @@ async fn reload_reads_the_files_again() {
     assert_eq!(body().await, ("text/plain; charset=utf-8".to_owned(), "first".to_owned()));
     folder.write("404", "<p>second");
     assert_eq!(body().await.1, "first");
-    assert_eq!(proxy.reload().await["generation"], 2);
+    let shown = format!("\"{}\"", file.display());
+    let after = format!("{shown} # content changed");
+    let key = json!({ "key": "error_pages.404", "before": shown, "after": after });
+    assert_eq!(diff().await[0]["keys"], json!([key]));
+    let reloaded = proxy.reload().await;
+    assert_eq!(
+        (&reloaded["generation"], &reloaded["changed"]),
+        (&2.into(), &"error_pages: 404".into())
+    );
+    assert_eq!(diff().await, json!([]));
     assert_eq!(body().await, (HTML.to_owned(), "<p>second".to_owned()));
     fs::remove_file(&file).unwrap();
     let rejected = "reload rejected; the previous configuration stays active";

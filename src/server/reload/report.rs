@@ -2,25 +2,71 @@
 //! one line for the log.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
+
+use hyper::StatusCode;
 
 use crate::config::explain::difference::{AffectedTunnels, SettingChange, differences};
 use crate::config::explain::effect::AppliesTo;
+use crate::config::explain::listing::value::text;
 use crate::config::explain::listing::when_effective;
-use crate::config::settings::Settings;
-use crate::control_protocol::response::Change;
+use crate::config::settings::{ERROR_PAGES, Settings};
+use crate::control_protocol::response::{Change, ChangedKey};
+use crate::downstream::error_pages::ErrorPages;
 use crate::proxy::state::ProxyState;
 
-/// The differences between two configurations, with the number of open tunnels that each affects.
-pub fn changes(state: &ProxyState, before: &Settings, after: &Settings) -> Vec<Change> {
-    let found = differences(before, after);
-    if found.is_empty() {
-        return Vec::new();
+/// The differences between two configurations, the contents of their error pages included, with the number of
+/// open tunnels that each affects.
+pub fn changes(
+    state: &ProxyState,
+    before: (&Settings, &ErrorPages),
+    after: (&Settings, &ErrorPages),
+) -> Vec<Change> {
+    let found = differences(before.0, after.0);
+    let mut found: Vec<Change> = if found.is_empty() {
+        Vec::new()
+    } else {
+        let open = TunnelCounts::count(state);
+        let with_tunnels =
+            |SettingChange { change, affected }| Change { tunnels: open.of(&affected), ..change };
+        found.into_iter().map(with_tunnels).collect()
+    };
+    let pages = changed_pages(before, after);
+    if pages.is_empty() {
+        return found;
     }
-    let open = TunnelCounts::count(state);
-    let with_tunnels =
-        |SettingChange { change, affected }| Change { tunnels: open.of(&affected), ..change };
-    found.into_iter().map(with_tunnels).collect()
+    match found.iter_mut().find(|change| change.section == ERROR_PAGES_TABLE) {
+        Some(change) => change.keys.extend(pages),
+        None => found.push(Change {
+            section: ERROR_PAGES_TABLE.to_owned(),
+            action: CHANGED.to_owned(),
+            keys: pages,
+            effect: AppliesTo::Requests.sentence().to_owned(),
+            ..Change::default()
+        }),
+    }
+    found
+}
+
+/// The error pages whose file is the same, but not its content.
+fn changed_pages(
+    before: (&Settings, &ErrorPages),
+    after: (&Settings, &ErrorPages),
+) -> Vec<ChangedKey> {
+    let files = before.0.error_pages.iter().zip(&after.0.error_pages);
+    let changed =
+        |((key, status), (before_file, file)): ((&str, StatusCode), (_, &Option<PathBuf>))| {
+            let file = file.as_ref().filter(|_| before_file == file)?;
+            let is_same = before.1.body(status) == after.1.body(status);
+            let shown = text(file.display()).text;
+            (!is_same).then(|| ChangedKey {
+                key: format!("{ERROR_PAGES_TABLE}.{key}"),
+                after: Some(format!("{shown} # content changed")),
+                before: Some(shown),
+            })
+        };
+    ERROR_PAGES.into_iter().zip(files).filter_map(changed).collect()
 }
 
 /// The changed keys that take effect only after a restart.
@@ -99,7 +145,7 @@ fn part_summary(part: &str, changes: &[&Change]) -> String {
 
 fn change_summary(change: &Change) -> String {
     let name = truncate(&change.name, NAME_MAX);
-    if change.action != "changed" {
+    if change.action != CHANGED {
         return format!("{name} {}", change.action);
     }
     let mut keys: Vec<&str> =
@@ -126,6 +172,8 @@ pub fn truncate(text: &str, max: usize) -> String {
     }
 }
 
+const CHANGED: &str = "changed";
+const ERROR_PAGES_TABLE: &str = "error_pages";
 /// Changes listed per kind.
 const ITEMS_MAX: usize = 5;
 /// Keys listed per change.
@@ -138,7 +186,6 @@ const SUMMARY_MAX: usize = 500;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control_protocol::response::ChangedKey;
 
     fn change(part: &str, name: &str, what: &str, keys: &[&str]) -> Change {
         let key = |key: &&str| ChangedKey { key: (*key).to_owned(), before: None, after: None };
