@@ -126,13 +126,20 @@ pub fn record_drop(dropped: &DroppedConnection<'_>) {
     }
 }
 
-/// Writes the record of a rejected request, including an upgrade that the backend rejected, or of an
-/// aborted response. A client that disconnected before the response is recorded only if its requests are logged,
-/// or if the log level is debug or lower.
+/// Writes the record of a rejected request, including an upgrade that the backend rejected, of an aborted
+/// response or of a redirect. A client that disconnected before the response is recorded only if its requests are
+/// logged, or if the log level is debug or lower, and a redirect only in the latter case.
 pub fn record_reject(request: &RejectedRequest<'_>) {
     let is_aborted = matches!(request.reason, RejectReason::ResponseAborted(..));
-    let event = if is_aborted { "aborted" } else { "rejected" };
-    let is_routine = matches!(request.reason, RejectReason::ClientDisconnected);
+    let is_redirect = matches!(request.reason, RejectReason::Redirected(_));
+    let event = if is_aborted {
+        "aborted"
+    } else if is_redirect {
+        "redirected"
+    } else {
+        "rejected"
+    };
+    let is_routine = is_redirect || matches!(request.reason, RejectReason::ClientDisconnected);
     if !is_routine || request.is_logged || is_debug() {
         write_record(event, |line| write_reject(line, request));
     }

@@ -12,16 +12,19 @@ use crate::support::{
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// A proxy with a TLS listener and a plain one that has these keys.
-async fn proxy_with(listener: &str, more: &str, backend: &Backend) -> Proxy {
-    let config = format!(
+/// A TLS listener and a plain one that has these keys.
+fn config_with(listener: &str, more: &str, backend: &Backend) -> String {
+    format!(
         "[log]\nformat = \"json\"\nlevel = \"debug\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
          [[listener]]\nname = \"tls\"\naddress = \"127.0.0.1:0\"\n\
          [[listener]]\nname = \"plain\"\naddress = \"127.0.0.1:0\"\ntls = false\n{listener}\n\
          [[certificate]]\nchain = \"chain.pem\"\nkey = \"key.pem\"\ndefault = true\n{more}\n{}",
         route(&[backend.address], "")
-    );
-    Proxy::start_bare(&config).await
+    )
+}
+
+async fn proxy_with(listener: &str, more: &str, backend: &Backend) -> Proxy {
+    Proxy::start_bare(&config_with(listener, more, backend)).await
 }
 
 #[tokio::test]
@@ -45,7 +48,7 @@ async fn plain_requests_are_sent_to_the_same_url() {
         );
         let record = proxy.nth_end_record(4).await;
         assert_eq!(
-            (&record["end"], &record["status"], &record["key"]),
+            (&record["event"], &record["status"], &record["key"]),
             (&json!("redirected"), &json!(get_status), &json!("listener.redirect"))
         );
         // No name to send the client to.
@@ -54,12 +57,23 @@ async fn plain_requests_are_sent_to_the_same_url() {
         assert_eq!(backend.heads(), [""; 0]);
         let mut secure = BufReader::new(client.connect_tls().await);
         assert_eq!(exchange(&mut secure, &get("/")).await.1, b"ok");
-        let counted = proxy.scrape().await.value(
-            "tidegate_requests_rejected_total",
-            &[("reason", "redirected"), ("stage", "admit")],
-        );
-        assert_eq!((counted, backend.heads().len()), (4.0, 1));
+        let redirected = proxy.scrape().await.value("tidegate_requests_redirected_total", &[]);
+        assert_eq!((redirected, backend.heads().len()), (4.0, 1));
+        // Only the one without a name.
+        proxy.status("one rejection", |status| status["requests_rejected"] == 1).await;
     }
+}
+
+#[tokio::test]
+async fn redirects_are_recorded_at_debug_only() {
+    let backend = Backend::app(OK).await;
+    let config = config_with("redirect = \"https\"", "", &backend);
+    let proxy = Proxy::start_bare(&config.replace("\"debug\"", "\"info\"")).await;
+    let client = Client::new(&proxy).await;
+    assert_eq!(client.request(get("/").as_bytes()).await.status, 308);
+    // Its record is the first.
+    assert_eq!(client.request(b"GET / HTTP/1.0\r\n\r\n").await.status, 400);
+    assert_eq!(proxy.nth_end_record(1).await["end"], "request_invalid");
 }
 
 #[tokio::test]

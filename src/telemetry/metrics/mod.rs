@@ -31,6 +31,7 @@ use crate::telemetry::metrics::handles::{
 pub struct Metrics {
     dropped: Counters<DROPS>,
     rejected: Counters<REJECTS>,
+    redirected: Counter,
     handshakes: [DurationHistogram<HandshakeBounds>; 4],
     forwarded_addresses: Counters<{ AddrSource::REPORTED.len() }>,
     /// By outcome: 0 rejected, 1 applied.
@@ -115,9 +116,12 @@ impl Metrics {
         self.dropped.inc(reasons::drop_index(reason));
     }
 
-    /// Counts a request that was answered with an error status.
+    /// Counts a request that was answered with an error status, or redirected.
     pub fn rejected(&self, reason: &RejectReason) {
-        self.rejected.inc(reasons::reject_index(reason));
+        match reasons::reject_index(reason) {
+            Some(index) => self.rejected.inc(index),
+            None => self.redirected.inc(),
+        }
     }
 
     /// Counts a client address that a trusted proxy stated, by its source. Does nothing for the

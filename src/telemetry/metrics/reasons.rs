@@ -62,9 +62,9 @@ pub fn drop_labels() -> impl Iterator<Item = (&'static str, &'static str)> {
     DROP_REASONS.iter().map(|reason| (reason.stage().as_str(), reason.as_str()))
 }
 
-/// The counter index of a reject reason, below [`REJECTS`].
-pub fn reject_index(reason: &RejectReason) -> usize {
-    match reason {
+/// The counter index of a reject reason, below [`REJECTS`]; `None` for a redirect, which is no rejection.
+pub fn reject_index(reason: &RejectReason) -> Option<usize> {
+    Some(match reason {
         RejectReason::RequestInvalid(_) => 0,
         RejectReason::UriTooLong => 1,
         RejectReason::Expect => 2,
@@ -92,11 +92,11 @@ pub fn reject_index(reason: &RejectReason) -> usize {
         RejectReason::BackendRejected(_) => 24,
         RejectReason::LocalPorts => 25,
         RejectReason::ResponseAborted(_, cause) => 26 + *cause as usize,
-        RejectReason::Redirected(_) => 26 + AbortCause::ALL.len(),
-        RejectReason::AddressDenied(_) => 27 + AbortCause::ALL.len(),
-        RejectReason::Maintenance(_) => 28 + AbortCause::ALL.len(),
-        RejectReason::ClientRequestRate => 29 + AbortCause::ALL.len(),
-    }
+        RejectReason::AddressDenied(_) => 26 + AbortCause::ALL.len(),
+        RejectReason::Maintenance(_) => 27 + AbortCause::ALL.len(),
+        RejectReason::ClientRequestRate => 28 + AbortCause::ALL.len(),
+        RejectReason::Redirected(_) => return None,
+    })
 }
 
 /// The labels (stage, reason) of each reject index, in order.
@@ -221,7 +221,7 @@ static DROP_REASONS: [DropReason; 17] = [
     DropReason::Overloaded,
 ];
 
-const REJECT_REASONS: [RejectReason; 30 + AbortCause::ALL.len()] = [
+const REJECT_REASONS: [RejectReason; 29 + AbortCause::ALL.len()] = [
     RejectReason::RequestInvalid(""),
     RejectReason::UriTooLong,
     RejectReason::Expect,
@@ -253,7 +253,6 @@ const REJECT_REASONS: [RejectReason; 30 + AbortCause::ALL.len()] = [
     RejectReason::ResponseAborted(StatusCode::OK, AbortCause::ALL[2]),
     RejectReason::ResponseAborted(StatusCode::OK, AbortCause::ALL[3]),
     RejectReason::ResponseAborted(StatusCode::OK, AbortCause::ALL[4]),
-    RejectReason::Redirected(StatusCode::PERMANENT_REDIRECT),
     RejectReason::AddressDenied(AddressRule::NotAllowed),
     RejectReason::Maintenance(MaintenanceCause::Command),
     RejectReason::ClientRequestRate,
@@ -294,7 +293,7 @@ mod tests {
             assert_eq!(drop_index(reason), index, "{reason:?}");
         }
         for (index, reason) in REJECT_REASONS.iter().enumerate() {
-            assert_eq!(reject_index(reason), index, "{reason:?}");
+            assert_eq!(reject_index(reason), Some(index), "{reason:?}");
         }
         for (index, violation) in Violation::all().enumerate() {
             assert_eq!(violation_index(violation), index, "{violation:?}");

@@ -200,6 +200,12 @@ impl Scrape {
             None,
             by_stage(self.metrics.rejects()),
         )?;
+        text.counters(
+            "requests_redirected",
+            "Requests without TLS redirected to https",
+            None,
+            [([], self.metrics.redirected.get())],
+        )?;
         let sources = AddrSource::REPORTED.iter().enumerate().filter_map(|(index, source)| {
             let count = self.metrics.forwarded_addresses.get(index);
             source.label().map(|source| ([("source", source)], count))
