@@ -3,6 +3,7 @@
 
 pub(crate) mod capacity;
 pub(crate) mod deciding_setting;
+pub(crate) mod drained;
 pub(crate) mod forwarded_body;
 pub(crate) mod maintenance;
 pub(crate) mod opening;

@@ -9,6 +9,7 @@ use hyper::header::{HeaderValue, STRICT_TRANSPORT_SECURITY};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Request, Response, StatusCode};
 
+use super::drained;
 use super::forwarded_body::ForwardedBody;
 use super::opening::OpenedFlag;
 use super::redirect::ListenerRedirect;
@@ -30,6 +31,7 @@ use crate::http::{Handshake, ValidatedRequest};
 use crate::reject::RejectReason;
 use crate::sessions::connection::Connection;
 use crate::sys::clock::now;
+use crate::telemetry::redact::truncate;
 use crate::upstream::connect::Connector;
 use crate::upstream::connect_error::ConnectError;
 use crate::upstream::forward::{self, ForwardObserver, ForwardOptions};
@@ -198,7 +200,7 @@ impl ConnectionContext {
             ValidatedRequest::Plain(_) => {
                 context.snapshot.client_rates.requests.admit(client.key)?;
                 log.set_plain(route);
-                let connector = self.connector(route, &forwarded)?;
+                let connector = self.connector(route, &forwarded, log)?;
                 let request = Request::from_parts(head, body);
                 let options = ForwardOptions {
                     idle: route.timeouts.idle,
@@ -228,7 +230,7 @@ impl ConnectionContext {
     ) -> Result<Outcome, RejectReason> {
         let permit = self.admit_session(context, route, handshake, log)?;
         let backend_started = now();
-        let connected = self.connector(route, forwarded)?.connect().await;
+        let connected = self.connector(route, forwarded, log)?.connect().await;
         let connected = connected.map_err(|failed| log.set_connect_error(&failed))?;
         let backend = connected.1.backend.clone();
         log.set_backend(&backend);
@@ -256,7 +258,7 @@ impl ConnectionContext {
         // A drain that started in the meantime may have listed the open sessions before this one was
         // registered. A drain that starts from now on includes it.
         if self.state.is_draining() || route.is_draining() || backend.is_draining() {
-            return Err(RejectReason::Draining);
+            return Err(self.draining(route, log));
         }
         Ok(Outcome::Upgraded(Reply::Tunnel { response, tunnel: Box::new(tunnel) }))
     }
@@ -273,7 +275,7 @@ impl ConnectionContext {
         let (state, snapshot) = (&self.state, context.snapshot);
         let client = &context.connection.client;
         if state.is_draining() || route.is_draining() {
-            return Err(RejectReason::Draining);
+            return Err(self.draining(route, log));
         }
         snapshot.client_rates.handshakes.admit(client.key)?;
         let own = own_origin(client, &handshake.authority, context.forwarded);
@@ -298,15 +300,22 @@ impl ConnectionContext {
         &self,
         route: &Route,
         forwarded: &ForwardedHeaders<'_>,
+        log: &mut RequestLog,
     ) -> Result<Connector<'_>, RejectReason> {
         let key = forwarded.client.key;
         let order = route.pool.order(key);
         // An operator has drained every backend.
         if order.is_empty() {
-            return Err(RejectReason::Draining);
+            return Err(self.draining(route, log));
         }
         let (proxy_header, limit) = (forwarded.proxy_header(), route.timeouts.connect);
         Ok(Connector { net: &*self.state.net, order, key, proxy_header, limit })
+    }
+
+    /// The reason to reject a request during a drain, after its record says what undoes it.
+    fn draining(&self, route: &Route, log: &mut RequestLog) -> RejectReason {
+        log.set_detail(truncate(&drained::describe(&self.state, route)));
+        RejectReason::Draining
     }
 }
 

@@ -118,6 +118,32 @@ async fn drained_route_answers_503_others_serve() {
 }
 
 #[tokio::test]
+async fn record_says_what_undoes_the_drain() {
+    let backends = ["127.0.0.1:1", "127.0.0.1:2"];
+    let addresses = backends.map(|address| address.parse().unwrap());
+    let proxy = Proxy::start(&format!("{}{DRAIN}{CONTROL}", route(&addresses, ""))).await;
+    let client = Client::new(&proxy).await;
+    let of_backends = backends.map(|id| drain(select("backend", id), false));
+    for (number, (orders, subject, scope)) in [
+        (&of_backends[..], "every backend of route all", "--backend 127.0.0.1:1"),
+        (&[drain(select("route", "all"), false)], "route all", "--route all"),
+        (&[drain(json!({}), true)], "everything", "--all"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for order in orders {
+            proxy.command(order.clone()).await;
+        }
+        assert_eq!(client.request(crate::support::HANDSHAKE.as_bytes()).await.status, 503);
+        let record = proxy.nth_end_record(number + 1).await;
+        let detail = format!("{subject} is drained; `tidegate ctl undrain {scope}` undoes it");
+        assert_eq!((&record["end"], &record["detail"]), (&"draining".into(), &detail.into()));
+        proxy.command(undrain(json!("all"))).await;
+    }
+}
+
+#[tokio::test]
 async fn drain_selects_by_client_and_age() {
     let bed = TestBed::with(&format!("{DRAIN}{CONTROL}")).await;
     let (client, backend) = bed.open_from([127, 0, 4, 1]).await;

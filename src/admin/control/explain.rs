@@ -10,6 +10,7 @@ use crate::config::settings::ListenerSettings;
 use crate::control_protocol::response::{ExplainStep, Explanation};
 use crate::http::forwarded::Forwarded;
 use crate::http::{Handshake, ValidatedRequest};
+use crate::proxy::drained;
 use crate::proxy::redirect::ListenerRedirect;
 use crate::proxy::route::Route;
 use crate::proxy::route_match::{Unrouted, find, own_origin};
@@ -133,7 +134,7 @@ impl ExplainTrail {
         self.origin(route, &client, handshake)?;
         let permit = self.concurrency(state, snapshot, route, &client);
         drop(self.require("concurrency", permit)?);
-        self.backend(route, &client)?;
+        self.backend(state, route, &client)?;
         self.limits(route);
         Ok(())
     }
@@ -193,12 +194,8 @@ impl ExplainTrail {
     }
 
     fn drain(&mut self, state: &ProxyState, route: &Route) -> Result<(), RejectReason> {
-        if state.is_draining() {
-            self.fail("drain", "the process is draining; no new tunnels", None);
-            return Err(RejectReason::Draining);
-        }
-        if route.is_draining() {
-            self.fail("drain", "the route is drained by tidegate ctl; no new tunnels", None);
+        if state.is_draining() || route.is_draining() {
+            self.fail("drain", drained::describe(state, route), None);
             return Err(RejectReason::Draining);
         }
         Ok(())
@@ -248,10 +245,15 @@ impl ExplainTrail {
         Ok(permit)
     }
 
-    fn backend(&mut self, route: &Route, client: &ClientInfo) -> Result<(), RejectReason> {
+    fn backend(
+        &mut self,
+        state: &ProxyState,
+        route: &Route,
+        client: &ClientInfo,
+    ) -> Result<(), RejectReason> {
         let order = route.pool.order(client.key);
         let Some(first) = order.first() else {
-            self.fail("backend", "all are drained by tidegate ctl", Some("route.backends".into()));
+            self.fail("backend", drained::describe(state, route), Some("route.backends".into()));
             return Err(RejectReason::Draining);
         };
         let show = |backend: &std::sync::Arc<Backend>| {
