@@ -22,8 +22,7 @@ impl Settings {
     }
 
     /// Like [`Settings::load`]. If the file has errors, those that `outside` finds in the rest of it are
-    /// reported with them: settings without the keys that have errors, and without any certificate if one of
-    /// them has.
+    /// reported with them: settings without the keys that have errors.
     ///
     /// # Errors
     ///
@@ -74,7 +73,10 @@ impl Settings {
         if left.is_empty() && !found.is_empty() {
             let root = Some(root.get_ref());
             let mut more = outside(&settings);
-            more.retain(|later| found.iter().all(|known| known.key() != later.key));
+            more.retain(|later| {
+                found.iter().all(|known| known.key() != later.key)
+                    && !resolve::is_unknown_file(&file, &later.key)
+            });
             found.extend(more.iter().map(|later| later.locate(root)));
         }
         let mut diagnostics = source::select_errors(text, &syntax, &left, found).into_iter();

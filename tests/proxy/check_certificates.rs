@@ -24,10 +24,24 @@ fn errors_of_file_certificate_and_machine_come_together() {
         assert!(reported.contains(key), "{key} is not in {reported}");
     }
     assert!(reported.trim_end().ends_with("proxy.toml: 5 errors"), "{reported}");
-    // What cannot be read is not checked, and nothing is reported at the wrong place.
-    let folder = config_folder(config("[[certificate]]\nchain = 5\nkey = \"nowhere.pem\"\n"));
-    let reported = check_errors(&folder);
-    assert!(reported.trim_end().ends_with("proxy.toml: 1 error"), "{reported}");
+}
+
+#[test]
+fn certificate_with_an_error_does_not_hide_others() {
+    let more = "[[certificate]]\nchain = \"${CHAIN}\"\nkey = \"nowhere.key\"\n\
+                [[certificate]]\ncert = \"a.pem\"\nkey = 5\n\
+                [[certificate]]\nchain = \"nowhere.pem\"\nkey = \"key.pem\"\n";
+    let reported = check_errors(&config_folder(config(more)));
+    for expected in [
+        "certificate[1].chain: variables such as",
+        "certificate[1].key: nowhere.key: No such file",
+        "certificate[2].cert: unknown key",
+        "certificate[2].key: ",
+        "certificate[3].chain: nowhere.pem: No such file",
+    ] {
+        assert!(reported.contains(expected), "{expected} is not in {reported}");
+    }
+    assert!(reported.trim_end().ends_with("proxy.toml: 5 errors"), "{reported}");
 }
 
 // Requirements: CK08.

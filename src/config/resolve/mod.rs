@@ -17,7 +17,7 @@ pub(crate) mod routes;
 pub(crate) mod scope;
 pub(crate) mod trusted_proxies;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use self::addresses::ListenAddresses;
 use self::defaults::{count, value_or};
@@ -104,17 +104,23 @@ fn certificates(
             sink.report(&second.location, problem.help(help));
         }
     }
-    let certificate = |table: &CertificateTable| {
-        Some(CertificateSettings {
-            source: CertificateSource::Files {
-                chain: dir.join(table.chain.value()?),
-                key: dir.join(table.key.value()?),
-            },
-            default: value_or(&table.default, false),
-        })
+    // A file whose path has an error keeps its place, so that errors of the others are reported at theirs.
+    let path = |given: &Parsed<PathBuf>| dir.join(given.value().map_or(Path::new(""), |path| path));
+    let certificate = |table: &CertificateTable| CertificateSettings {
+        source: CertificateSource::Files { chain: path(&table.chain), key: path(&table.key) },
+        default: value_or(&table.default, false),
     };
-    // With a part of them, errors would be reported at the wrong index.
-    tables.iter().map(certificate).collect::<Option<_>>().unwrap_or_default()
+    tables.iter().map(certificate).collect()
+}
+
+/// Whether `key` is a file of a certificate whose path has an error, so that nothing can be said about it.
+pub(crate) fn is_unknown_file(file: &ConfigFile, key: &str) -> bool {
+    let tables = file.certificates.value().into_iter().flatten().enumerate();
+    tables
+        .flat_map(|(index, table)| [(index, "chain", &table.chain), (index, "key", &table.key)])
+        .any(|(index, name, path)| {
+            path.is_invalid() && key == format!("certificate[{index}].{name}")
+        })
 }
 
 const WORKERS_MAX: u32 = 1024;
