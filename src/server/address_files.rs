@@ -68,11 +68,13 @@ impl AddressFileWatcher {
                 let (before, after) = (changed.before.trusted_proxies.count(), changed.after);
                 let (generation, networks) = (after.generation, after.trusted_proxies.count());
                 state.swap(after);
+                state.metrics.addresses_updated(true);
                 // Logged after the swap: requests after this line use the new addresses.
                 info!(generation, networks, before, "addresses of trusted proxies replaced");
                 systemd::ready(&reload::status(state));
             }
             Some(Err(errors)) => {
+                state.metrics.addresses_updated(false);
                 for error in source.locate(&errors).lines() {
                     error!(
                         error,
@@ -169,5 +171,8 @@ mod tests {
         fs::remove_file(fixture.folder.join("proxies.txt")).unwrap();
         fixture.scan().await;
         assert_eq!(fixture.scan().await, (true, 1, old));
+        let scrape = fixture.state.metrics.scrape(Default::default());
+        let rejected = "tidegate_trusted_proxy_updates_total{outcome=\"rejected\"} 3\n";
+        assert!(scrape.contains(rejected), "{scrape}");
     }
 }

@@ -210,6 +210,9 @@ async fn changed_address_file_needs_no_reload() {
     let record = setup.proxy.late_record(RELOAD_TIMEOUT, replaced).await;
     assert_eq!((&record["generation"], &record["networks"]), (&2.into(), &2.into()));
     assert_eq!(client().await, "203.0.113.7");
+    let applied = [("outcome", "applied")];
+    let scrape = setup.proxy.scrape().await;
+    assert_eq!(scrape.value("tidegate_trusted_proxy_updates_total", &applied), 1.0);
     // A reload reads the file as well, and rejects what the watcher would ignore.
     fs::write(&list, "127.0.0.300\n").unwrap();
     let record = setup.proxy.reload().await;

@@ -38,6 +38,8 @@ pub struct Metrics {
     reloads: Counters<2>,
     /// By outcome: 0 rejected, 1 applied.
     renewals: Counters<2>,
+    /// By outcome: 0 rejected, 1 applied.
+    address_updates: Counters<2>,
     /// Gauge: connections to backends that wait for a request.
     pub idle_backend_connections: Arc<Counter>,
     /// Gauge: connections that wait for a backend to close them.
@@ -145,6 +147,11 @@ impl Metrics {
     /// Counts a certificate renewal that was applied or rejected.
     pub fn renewed(&self, applied: bool) {
         self.renewals.inc(usize::from(applied));
+    }
+
+    /// Counts a change of the files of proxy addresses that was applied or rejected.
+    pub fn addresses_updated(&self, applied: bool) {
+        self.address_updates.inc(usize::from(applied));
     }
 
     /// The handles of all listeners, by name.

@@ -25,6 +25,13 @@ impl Scrape {
             outcomes
                 .map(|(outcome, index)| ([("outcome", outcome)], self.metrics.renewals.get(index))),
         )?;
+        let updates = &self.metrics.address_updates;
+        text.counters(
+            "trusted_proxy_updates",
+            "Changes of the files of proxy addresses, by outcome",
+            None,
+            outcomes.map(|(outcome, index)| ([("outcome", outcome)], updates.get(index))),
+        )?;
         let (when, applied) = process.reload;
         text.gauges(
             "config_last_reload_timestamp",
