@@ -36,10 +36,11 @@ pub enum CliCommand {
     /// second signal closes the remaining tunnels immediately. SIGHUP applies the file as a whole
     /// or, if it is invalid, not at all; open tunnels are not interrupted.
     #[command(after_help = "Examples:
-  tidegate run --config /etc/tidegate/proxy.toml")]
+  tidegate run
+  tidegate run --config proxy.toml")]
     Run {
         /// Path of the configuration file.
-        #[arg(short, long, value_name = "FILE")]
+        #[arg(short, long, value_name = "FILE", default_value = CONFIG_DEFAULT)]
         config: PathBuf,
     },
     /// Check a configuration file and its certificates without applying them.
@@ -139,13 +140,13 @@ pub fn completions(shell: Shell, out: &mut impl Write) -> io::Result<()> {
 const EXAMPLES: &str = "Examples:
   tidegate demo
   tidegate check
-  tidegate run --config /etc/tidegate/proxy.toml
+  tidegate run
   tidegate ctl status";
 
 #[cfg(not(feature = "demo"))]
 const EXAMPLES: &str = "Examples:
   tidegate check
-  tidegate run --config /etc/tidegate/proxy.toml
+  tidegate run
   tidegate ctl status";
 
 /// The version, and what it was built from.
@@ -159,14 +160,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn check_reads_the_file_of_the_unit_by_default() {
+    fn run_and_check_read_the_file_of_the_unit_by_default() {
         let unit = include_str!("../systemd/tidegate.service");
         assert!(unit.contains(&format!("run --config {CONFIG_DEFAULT}\n")), "{unit}");
-        let parsed = Arguments::try_parse_from(["tidegate", "check"]).map(|parsed| parsed.command);
-        let Ok(CliCommand::Check(args)) = parsed else { panic!("{parsed:?}") };
-        assert_eq!(args.config, PathBuf::from(CONFIG_DEFAULT));
-        let parsed = Arguments::try_parse_from(["tidegate", "check", "-c", "x.toml"]);
-        let Ok(CliCommand::Check(args)) = parsed.map(|parsed| parsed.command) else { panic!("-c") };
-        assert_eq!(args.config, PathBuf::from("x.toml"));
+        for command in ["run", "check"] {
+            for (more, expected) in [(&[][..], CONFIG_DEFAULT), (&["-c", "x.toml"], "x.toml")] {
+                let parsed = Arguments::try_parse_from([&["tidegate", command], more].concat());
+                let config = match parsed.map(|parsed| parsed.command) {
+                    Ok(CliCommand::Run { config }) => config,
+                    Ok(CliCommand::Check(args)) => args.config,
+                    other => panic!("{other:?}"),
+                };
+                assert_eq!(config, PathBuf::from(expected), "{command}");
+            }
+        }
     }
 }
