@@ -244,6 +244,21 @@ async fn failed_backend_is_down_until_it_accepts() {
         .await;
 }
 
+/// The state is that of the backend, whatever route shows it, and so is the number of failures.
+#[tokio::test]
+async fn routes_of_one_backend_show_the_same_failures() {
+    let refusing = RefusingAddress::new();
+    let chat = route(&[refusing.address], "path = \"/ws\"").replace("\"all\"", "\"chat\"");
+    let proxy = Proxy::start(&format!("{}{chat}", route(&[refusing.address], ""))).await;
+    assert_eq!(Client::new(&proxy).await.request(HANDSHAKE.as_bytes()).await.status, 503);
+    let is_probed = |status: &Value| {
+        let [all, chat] = [0, 1].map(|route| &status["pools"][route]["backends"][0]);
+        assert_eq!(all["connect_failures"], chat["connect_failures"], "{status}");
+        is_in_state(status, "down", 2)
+    };
+    proxy.status("a failed probe", is_probed).await;
+}
+
 /// Most pages answer 200 whatever the client asks to upgrade to: otherwise one client could exclude
 /// every backend for all others.
 #[tokio::test]

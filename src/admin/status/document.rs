@@ -2,7 +2,7 @@
 //! field.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::slice;
 use std::sync::Arc;
 
@@ -25,6 +25,7 @@ use crate::telemetry::metrics::ReasonCount;
 use crate::telemetry::metrics::handles::{FlowCounts, ListenerCounts, RouteCounts};
 use crate::telemetry::metrics::process::ProcessUsage;
 use crate::telemetry::metrics::process_snapshot::{CertificateValidity, ProcessSnapshot};
+use crate::upstream::health::Health;
 use crate::upstream::pool::Backend;
 
 /// The gauges of `/metrics` that are read at scrape time.
@@ -91,7 +92,7 @@ pub(super) fn status(state: &ProxyState, top: &TopLists) -> Value {
         "delayed": by_route(&routes, RouteCounts::delays, "side", "limit"),
         "delayed_seconds": delays(&routes),
         "rtt": { "client": top.rtt[0], "backend": top.rtt[1] },
-        "pools": snapshot.route_list.iter().map(|route| pool(route)).collect::<Vec<_>>(),
+        "pools": pools(&snapshot),
         "listeners": listeners_of(&snapshot),
         "clients": top.clients,
         "busiest": top.tunnels,
@@ -173,7 +174,18 @@ fn causes(mut causes: Vec<ReasonCount>, label: &str, reason: &str) -> Value {
     causes.iter().map(row).collect()
 }
 
-fn pool(route: &Route) -> Value {
+fn pools(snapshot: &Snapshot) -> Value {
+    // Routes with the same backend share its state, and a probe counts for any of them.
+    let mut failures: HashMap<*const Health, u64> = HashMap::new();
+    for backend in snapshot.route_list.iter().flat_map(|route| route.pool.backends()) {
+        let count = failures.entry(Arc::as_ptr(&backend.health)).or_default();
+        *count += backend.counts.connect_failures.get();
+    }
+    let failures = |backend: &Backend| failures.get(&Arc::as_ptr(&backend.health)).copied();
+    snapshot.route_list.iter().map(|route| pool(route, &failures)).collect()
+}
+
+fn pool(route: &Route, failures: &dyn Fn(&Backend) -> Option<u64>) -> Value {
     let backends = route.pool.backends();
     let weights: f64 =
         backends.iter().map(|backend| f64::from(backend.effective_weight().get())).sum();
@@ -188,7 +200,7 @@ fn pool(route: &Route) -> Value {
             "share": (open > 0).then(|| counts.open.get() as f64 / open as f64),
             "tunnels": counts.open.get(),
             "opened": counts.opened.get(),
-            "connect_failures": counts.connect_failures.get(),
+            "connect_failures": failures(backend),
         })
     };
     json!({
