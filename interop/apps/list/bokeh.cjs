@@ -1,4 +1,5 @@
 "use strict";
+const input = require("../lib/input.cjs");
 
 const SCRIPT = `
 from bokeh.io import curdoc
@@ -18,21 +19,11 @@ async function start(app) {
   return app.listening(port);
 }
 
-async function open(app) {
-  const page = await app.page("/script");
-  const input = page.locator("input[type=text]");
-  return async (text) => {
-    await input.fill(text);
-    await input.press("Enter");
-    await page.getByText(`heard ${text.toUpperCase()}`).waitFor();
-  };
-}
-
 module.exports = {
   title: "Bokeh",
   did: "a callback in Python answers an input in Chromium",
   settings: "`--allow-websocket-origin` with the public host",
   pip: ["bokeh==3.9.2"],
   start,
-  open,
+  open: (app) => input.open(app, "/script"),
 };

@@ -1,4 +1,5 @@
 "use strict";
+const input = require("../lib/input.cjs");
 
 const SERVER = `
 import sys
@@ -13,20 +14,10 @@ def page():
 ui.run(host="127.0.0.1", port=int(sys.argv[1]), show=False, reload=False)
 `;
 
-async function open(app) {
-  const page = await app.page("/");
-  const input = page.locator("input");
-  return async (text) => {
-    await input.fill(text);
-    await input.press("Enter");
-    await page.getByText(`heard ${text.toUpperCase()}`).waitFor();
-  };
-}
-
 module.exports = {
   title: "NiceGUI",
   did: "an event handler in Python answers an input in Chromium",
   pip: ["nicegui==3.18.0"],
   start: (app) => app.serve("server.py", SERVER),
-  open,
+  open: (app) => input.open(app, "/", "input"),
 };

@@ -1,4 +1,5 @@
 "use strict";
+const input = require("../lib/input.cjs");
 
 const SCRIPT = `
 import panel
@@ -16,21 +17,11 @@ async function start(app) {
   return app.listening(port);
 }
 
-async function open(app) {
-  const page = await app.page("/script");
-  const input = page.locator("input[type=text]");
-  return async (text) => {
-    await input.fill(text);
-    await input.press("Enter");
-    await page.getByText(`heard ${text.toUpperCase()}`).waitFor();
-  };
-}
-
 module.exports = {
   title: "Panel",
   did: "a bound function answers an input in Chromium",
   settings: "`--allow-websocket-origin` with the public host",
   pip: ["panel==1.9.4"],
   start,
-  open,
+  open: (app) => input.open(app, "/script"),
 };

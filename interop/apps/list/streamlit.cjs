@@ -1,4 +1,5 @@
 "use strict";
+const input = require("../lib/input.cjs");
 
 const SCRIPT = `
 import streamlit
@@ -18,20 +19,10 @@ async function start(app) {
   return app.listening(port);
 }
 
-async function open(app) {
-  const page = await app.page("/");
-  const input = page.locator("input[type=text]");
-  return async (text) => {
-    await input.fill(text);
-    await input.press("Enter");
-    await page.getByText(`heard ${text.toUpperCase()}`).waitFor();
-  };
-}
-
 module.exports = {
   title: "Streamlit",
   did: "a script runs again on an input in Chromium",
   pip: ["streamlit==1.67.0"],
   start,
-  open,
+  open: (app) => input.open(app),
 };
