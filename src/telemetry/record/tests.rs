@@ -9,7 +9,7 @@ use ws::{
 
 use super::served::{ServedRequest, write_served};
 use super::*;
-use crate::client::AddrSource;
+use crate::client::{AddrSource, ClientAddr, KeyPrefixes};
 use crate::config::settings::LogFormat;
 use crate::reject::OriginMismatch;
 use crate::reject::invalid_head::InvalidHead;
@@ -129,6 +129,57 @@ fn assert_order(line: &str, format: LogFormat) {
     assert_eq!(found.len(), keys, "{line}");
 }
 
+/// One record of each event for this client, with every field that an event can have.
+fn every_record(client: &ClientInfo, fields: RequestFields<'_>, format: LogFormat) -> [String; 5] {
+    let age = Duration::from_millis(5);
+    let mut summary = summary(Stats::default());
+    for side in [&mut summary.sides.client, &mut summary.sides.backend] {
+        side.rtt = Some(Rtt { last: age, max: age, answers: 1 });
+        side.reported_size = Some(7);
+        side.delays.time = age;
+    }
+    let ended = SessionEnd { start: start(client, fields), summary: &summary, age };
+    let deciding = || DecidingSetting { key: Some("a.key"), value: Some("7".to_owned()) };
+    let head = InvalidHead {
+        detail: "bad".into(),
+        status: Some(StatusCode::BAD_REQUEST),
+        ..Default::default()
+    };
+    let dropped = DroppedConnection {
+        client,
+        reason: &DropReason::HeadInvalid(head),
+        host: Some("a.example"),
+        target: Some("/ws"),
+        deciding: deciding(),
+        age,
+    };
+    let progress = ResponseProgress { up_bytes: 1, down_bytes: 2, head: age };
+    let rejected = RejectedRequest {
+        fields,
+        deciding: deciding(),
+        progress: Some(progress),
+        ..refusal(client)
+    };
+    let served = ServedRequest {
+        client,
+        route: "chat",
+        backend: "127.0.0.1:9001",
+        fields,
+        status: StatusCode::OK,
+        is_complete: false,
+        progress,
+        age,
+        generation: 1,
+    };
+    [
+        whole(format, |line| write_start(line, &ended.start)),
+        whole(format, |line| write_end(line, &ended)),
+        whole(format, |line| write_drop(line, &dropped)),
+        whole(format, |line| write_reject(line, &rejected)),
+        whole(format, |line| write_served(line, &served)),
+    ]
+}
+
 #[test]
 fn every_record_has_the_documented_order() {
     let mut client = fixtures::client();
@@ -140,56 +191,47 @@ fn every_record_has_the_documented_order() {
         dropped_headers: Some("z"),
         ..SHOWN
     };
-    let age = Duration::from_millis(5);
-    let mut summary = summary(Stats::default());
-    for side in [&mut summary.sides.client, &mut summary.sides.backend] {
-        side.rtt = Some(Rtt { last: age, max: age, answers: 1 });
-        side.reported_size = Some(7);
-        side.delays.time = age;
-    }
-    let ended = SessionEnd { start: start(&client, all), summary: &summary, age };
-    let deciding = || DecidingSetting { key: Some("a.key"), value: Some("7".to_owned()) };
-    let head = InvalidHead {
-        detail: "bad".into(),
-        status: Some(StatusCode::BAD_REQUEST),
-        ..Default::default()
-    };
-    let dropped = DroppedConnection {
-        client: &client,
-        reason: &DropReason::HeadInvalid(head),
-        host: Some("a.example"),
-        target: Some("/ws"),
-        deciding: deciding(),
-        age,
-    };
-    let progress = ResponseProgress { up_bytes: 1, down_bytes: 2, head: age };
-    let rejected = RejectedRequest {
-        fields: all,
-        deciding: deciding(),
-        progress: Some(progress),
-        ..refusal(&client)
-    };
-    let served = ServedRequest {
-        client: &client,
-        route: "chat",
-        backend: "127.0.0.1:9001",
-        fields: all,
-        status: StatusCode::OK,
-        is_complete: false,
-        progress,
-        age,
-        generation: 1,
-    };
     for format in [LogFormat::Text, LogFormat::Json] {
-        let record = |fill: &dyn Fn(&mut LogLine)| {
-            assert_order(&format!(" {}", whole(format, fill).trim_end()), format);
-        };
-        record(&|line| write_start(line, &ended.start));
-        record(&|line| write_end(line, &ended));
-        record(&|line| write_drop(line, &dropped));
-        record(&|line| write_reject(line, &rejected));
-        record(&|line| write_served(line, &served));
+        for record in every_record(&client, all, format) {
+            assert_order(&format!(" {}", record.trim_end()), format);
+        }
     }
+}
+
+/// Programs read these lines. A change of one is a change for users.
+#[test]
+fn records_are_the_same_to_the_byte() {
+    let from_proxy = ClientInfo {
+        peer: Some(Box::new(ClientAddr::new("[2001:db8::7]:443".parse().unwrap()))),
+        addr_source: AddrSource::ProxyHeader,
+        tls: None,
+        ..ClientInfo::new(
+            "[2001:db8:1:2:3::4]:0".parse().unwrap(),
+            KeyPrefixes::default(),
+            "a b".into(),
+        )
+    };
+    let network = ClientInfo::new(
+        "198.51.100.255:65535".parse().unwrap(),
+        KeyPrefixes { v4: 24, v6: 64 },
+        "main".into(),
+    );
+    let hostile = RequestFields {
+        target: "/\"\\=",
+        user_agent: Some("a\tb \u{e9}\u{1b}[31m"),
+        dropped_headers: Some("x_a, x_b"),
+        ..SHOWN
+    };
+    let absent = RequestFields { host: "", target: "", ..RequestFields::default() };
+    let mut lines = String::new();
+    for format in [LogFormat::Text, LogFormat::Json] {
+        for (client, fields) in
+            [(&fixtures::client(), SHOWN), (&from_proxy, hostile), (&network, absent)]
+        {
+            lines.extend(every_record(client, fields, format));
+        }
+    }
+    assert_eq!(lines, include_str!("lines.txt"));
 }
 
 /// A page of another site, opened in a browser.
