@@ -5,6 +5,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use self::ascii::{push_decimal, push_ip, push_socket};
+
 /// The prefix lengths that turn an address into a client key (`[client_key]`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyPrefixes {
@@ -46,6 +48,14 @@ impl ClientAddr {
         self.0
     }
 
+    /// Appends what [`Display`](fmt::Display) writes.
+    pub fn write_to(&self, bytes: &mut Vec<u8>) {
+        match self.0.port() {
+            0 => push_ip(bytes, self.ip()),
+            _ => push_socket(bytes, self.0),
+        }
+    }
+
     /// Whether a client can have this address: it is not unspecified, multicast or broadcast.
     pub fn is_unicast(&self) -> bool {
         let broadcast = IpAddr::V4(Ipv4Addr::BROADCAST);
@@ -85,6 +95,24 @@ impl ClientKey {
         }
     }
 
+    /// Whether it stands for this address alone.
+    pub fn is_address(&self, ip: IpAddr) -> bool {
+        self.network == ip && self.is_whole_address()
+    }
+
+    /// Appends what [`Display`](fmt::Display) writes.
+    pub fn write_to(&self, bytes: &mut Vec<u8>) {
+        push_ip(bytes, self.network);
+        if !self.is_whole_address() {
+            bytes.push(b'/');
+            push_decimal(bytes, self.bits.into());
+        }
+    }
+
+    fn is_whole_address(&self) -> bool {
+        self.bits == if self.network.is_ipv4() { 32 } else { 128 }
+    }
+
     /// A stable encoding for hashing: family, network, prefix length. It must not change between
     /// releases, because backend selection depends on it.
     pub fn to_bytes(self) -> [u8; 18] {
@@ -106,10 +134,10 @@ impl ClientKey {
 
 impl fmt::Display for ClientKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.network {
-            IpAddr::V4(_) if self.bits == 32 => self.network.fmt(f),
-            IpAddr::V6(_) if self.bits == 128 => self.network.fmt(f),
-            IpAddr::V4(_) | IpAddr::V6(_) => write!(f, "{}/{}", self.network, self.bits),
+        if self.is_whole_address() {
+            self.network.fmt(f)
+        } else {
+            write!(f, "{}/{}", self.network, self.bits)
         }
     }
 }
@@ -218,6 +246,8 @@ pub struct TlsInfo {
     pub cipher: &'static str,
 }
 
+pub mod ascii;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -267,6 +297,22 @@ mod tests {
         let second = first.forwarded_for(client(8), AddrSource::Forwarded, KeyPrefixes::default());
         assert_eq!((second.addr, second.key.to_string()), (client(8), "203.0.113.8".to_owned()));
         assert_eq!(second.peer.as_deref(), Some(&peer.addr));
+    }
+
+    #[test]
+    fn written_addresses_equal_the_displayed_ones() {
+        for addr in ["203.0.113.7:0", "203.0.113.7:80", "[2001:db8::1]:0", "[2001:db8::1]:80"] {
+            let addr = ClientAddr::new(addr.parse().unwrap());
+            for (v4, v6) in [(32, 128), (24, 64)] {
+                let key = ClientKey::new(&addr, KeyPrefixes { v4, v6 });
+                let (mut shown, mut key_shown) = (Vec::new(), Vec::new());
+                addr.write_to(&mut shown);
+                key.write_to(&mut key_shown);
+                assert_eq!(shown, addr.to_string().as_bytes());
+                assert_eq!(key_shown, key.to_string().as_bytes());
+                assert_eq!(key.is_address(addr.ip()), key.to_string() == addr.ip().to_string());
+            }
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub(crate) mod request_log;
 pub(crate) mod route;
 pub(crate) mod route_match;
 pub(crate) mod routing_table;
+pub(crate) mod sent_fields;
 pub mod serve;
 pub(crate) mod session;
 pub(crate) mod shared_backends;

@@ -75,6 +75,7 @@ struct RequestContext<'r> {
     snapshot: &'r Snapshot,
     connection: &'r Arc<Connection>,
     forwarded: &'r Forwarded,
+    request_id: &'r str,
     /// Sends an interim response to the client.
     send_interim: &'r (dyn Fn(&Response<()>) + Sync),
 }
@@ -98,11 +99,12 @@ impl ConnectionContext {
         let snapshot = self.state.snapshot();
         let (connection, mut forwarded) = self.client_of(&request, &snapshot);
         let id = forwarded.request_id.take().unwrap_or_else(|| self.state.net.request_id());
-        let mut log = RequestLog::start(connection.clone(), &snapshot, &request, &forwarded, id);
+        let mut log = RequestLog::start(connection.clone(), &snapshot, &request, &forwarded, &id);
         let context = RequestContext {
             snapshot: &snapshot,
             connection: &connection,
             forwarded: &forwarded,
+            request_id: &id,
             send_interim: &|response| interim.send(response),
         };
         let outcome = match framing {
@@ -181,11 +183,10 @@ impl ConnectionContext {
         route.addresses.check(&client.addr).map_err(RejectReason::AddressDenied)?;
         route.maintenance.admit()?;
         log.set_dropped_headers(&route.underscores_dropped(&head.headers));
-        let request_id = log.request_id.clone();
         let forwarded = ForwardedHeaders {
             client,
             forwarded: context.forwarded,
-            request_id: &request_id,
+            request_id: context.request_id,
             local: self.local,
             policy: &route.forwarding,
         };

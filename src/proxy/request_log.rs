@@ -5,13 +5,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use hyper::body::Incoming;
-use hyper::header::{HOST, HeaderName, ORIGIN, USER_AGENT};
+use hyper::header::HeaderName;
 use hyper::{Request, StatusCode};
 
 use super::deciding_setting;
 use super::route::Route;
 use super::route_match::Unrouted;
+use super::sent_fields::SentFields;
 use super::snapshot::Snapshot;
 use crate::http::forwarded::{Forwarded, InvalidForwarded};
 use crate::reject::RejectReason;
@@ -21,7 +21,7 @@ use crate::sys::clock::now;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::record::served::{ServedRequest, record_served};
 use crate::telemetry::record::{DecidingSetting, RejectedRequest, ResponseProgress, record_reject};
-use crate::telemetry::redact::{authority, origin, subprotocol, target, traceparent, truncate};
+use crate::telemetry::redact::{authority, origin, subprotocol, target, truncate};
 use crate::telemetry::request_fields::{PackedFields, RequestFields};
 use crate::upstream::connect_error::ConnectError;
 use crate::upstream::negotiate::SelectedSubprotocol;
@@ -34,17 +34,11 @@ pub struct RequestLog {
     connection: Arc<Connection>,
     route: Option<Arc<Route>>,
     backend: Option<Arc<Backend>>,
-    host: Box<str>,
-    target: Box<str>,
-    origin: Option<Box<str>>,
-    user_agent: Option<Box<str>>,
-    traceparent: Option<Box<str>>,
+    sent: SentFields,
     forwarded_invalid: Option<Box<str>>,
     dropped_headers: Option<Box<str>>,
     detail: Option<Box<str>>,
     redact: Arc<[String]>,
-    /// Identifies the request in records and to the backend (`X-Request-ID`).
-    pub request_id: Box<str>,
     /// Generation of the snapshot that handles the request.
     pub generation: u64,
     /// When the head was complete.
@@ -57,33 +51,24 @@ pub struct RequestLog {
 }
 
 impl RequestLog {
-    /// Starts a record with the fields of the head. They are copied, because hyper's header values would
-    /// keep its read buffer alive.
-    pub fn start(
+    /// Starts a record with the fields of the head. `request_id` identifies the request in records and to the
+    /// backend (`X-Request-ID`).
+    pub fn start<B>(
         connection: Arc<Connection>,
         snapshot: &Snapshot,
-        request: &Request<Incoming>,
+        request: &Request<B>,
         forwarded: &Forwarded,
-        request_id: Box<str>,
+        request_id: &str,
     ) -> Self {
-        let text = |name| request.headers().get(name).map(|value| first(value.as_bytes()));
-        let target = request.uri().path_and_query().map(|target| target.as_str());
-        let from_target =
-            request.uri().authority().map(|authority| first(authority.as_str().as_bytes()));
         Self {
             connection,
             route: None,
             backend: None,
-            host: from_target.or_else(|| text(HOST)).unwrap_or_default(),
-            target: first(target.unwrap_or_default().as_bytes()),
-            origin: text(ORIGIN),
-            user_agent: text(USER_AGENT),
-            traceparent: only_traceparent(request),
+            sent: SentFields::copy(request, request_id),
             forwarded_invalid: named_invalid(forwarded, &snapshot.settings.log.redact),
             dropped_headers: None,
             detail: None,
             redact: snapshot.settings.log.redact.clone(),
-            request_id,
             generation: snapshot.generation,
             started: now(),
             metrics: snapshot.metrics.clone(),
@@ -93,23 +78,31 @@ impl RequestLog {
         }
     }
 
-    /// The fields of the request with secrets redacted. `selected` is the negotiated subprotocol.
-    pub fn redacted_fields(&self, selected: Option<&SelectedSubprotocol>) -> PackedFields {
-        let redacted = |raw: &str| target(raw, &self.redact);
-        let reported = selected.and_then(|selected| selected.reported);
-        let selected = selected.map(|selected| subprotocol(&selected.name, &self.redact));
-        RequestFields {
-            host: &authority(&self.host),
-            target: &target(&self.target, &self.redact),
-            user_agent: self.user_agent.as_deref().map(redacted).as_deref(),
-            request_id: Some(&truncate(&self.request_id)),
-            traceparent: self.traceparent.as_deref(),
-            subprotocol: selected.as_deref(),
+    /// The fields of the request with secrets redacted, for a tunnel. `selected` is the negotiated subprotocol.
+    pub fn packed_fields(&self, selected: Option<&SelectedSubprotocol>) -> PackedFields {
+        self.with_redacted(selected, |fields| fields.pack())
+    }
+
+    /// Calls `with` with the fields of the request, in which secrets are redacted.
+    fn with_redacted<T>(
+        &self,
+        selected: Option<&SelectedSubprotocol>,
+        with: impl FnOnce(RequestFields<'_>) -> T,
+    ) -> T {
+        let user_agent = target(self.sent.user_agent(), &self.redact);
+        let subprotocol = selected.map(|selected| subprotocol(&selected.name, &self.redact));
+        let sent = |text| Some(text).filter(|text: &&str| !text.is_empty());
+        with(RequestFields {
+            host: &authority(self.sent.host()),
+            target: &target(self.sent.target(), &self.redact),
+            user_agent: sent(&user_agent),
+            request_id: sent(&truncate(self.sent.request_id())),
+            traceparent: sent(self.sent.traceparent()),
+            subprotocol: subprotocol.as_deref(),
             forwarded_invalid: self.forwarded_invalid.as_deref(),
-            would_reject: reported,
+            would_reject: selected.and_then(|selected| selected.reported),
             dropped_headers: self.dropped_headers.as_deref(),
-        }
-        .pack()
+        })
     }
 
     /// Adds the route of the request.
@@ -138,7 +131,7 @@ impl RequestLog {
         if !names.is_empty() {
             let shown = names.iter().take(DROPPED_NAMES_MAX);
             let mut shown: Vec<String> =
-                shown.map(|name| truncate(&shorten(name.as_str()))).collect();
+                shown.map(|name| truncate(&shorten(name.as_str())).into_owned()).collect();
             if let more @ 1.. = names.len().saturating_sub(DROPPED_NAMES_MAX) {
                 shown.push(format!("{more} more"));
             }
@@ -160,7 +153,7 @@ impl RequestLog {
 
     /// Adds why no backend accepted a connection. Returns the reason to reject the request.
     pub fn set_connect_error(&mut self, failed: &ConnectError) -> RejectReason {
-        self.set_detail(truncate(&failed.detail));
+        self.set_detail(truncate(&failed.detail).into_owned());
         failed.reason
     }
 
@@ -184,16 +177,18 @@ impl RequestLog {
         let age = now().duration_since(self.started);
         route.counts.request_answered(status, age);
         if self.is_logged {
-            record_served(&ServedRequest {
-                client: &self.connection.client,
-                route: &route.name,
-                backend: &backend.id,
-                fields: self.redacted_fields(None).unpack(),
-                status,
-                is_complete,
-                progress,
-                age,
-                generation: self.generation,
+            self.with_redacted(None, |fields| {
+                record_served(&ServedRequest {
+                    client: &self.connection.client,
+                    route: &route.name,
+                    backend: &backend.id,
+                    fields,
+                    status,
+                    is_complete,
+                    progress,
+                    age,
+                    generation: self.generation,
+                });
             });
         }
     }
@@ -212,21 +207,22 @@ impl RequestLog {
         progress: Option<ResponseProgress>,
     ) {
         self.metrics.rejected(reason);
-        let shown = self.redacted_fields(None);
-        let origin = self.origin.as_ref().map(|sent| origin(sent, &self.redact));
-        record_reject(&RejectedRequest {
-            client: &self.connection.client,
-            reason,
-            detail: self.detail.as_deref(),
-            route: self.route.as_ref().map(|route| &*route.name),
-            backend: self.backend.as_ref().map(|backend| &*backend.id),
-            fields: shown.unpack(),
-            origin: origin.as_deref(),
-            deciding: setting,
-            progress,
-            is_logged: self.is_logged,
-            age: now().duration_since(self.started),
-            generation: self.generation,
+        let origin = self.sent.origin().map(|sent| origin(sent, &self.redact));
+        self.with_redacted(None, |fields| {
+            record_reject(&RejectedRequest {
+                client: &self.connection.client,
+                reason,
+                detail: self.detail.as_deref(),
+                route: self.route.as_ref().map(|route| &*route.name),
+                backend: self.backend.as_ref().map(|backend| &*backend.id),
+                fields,
+                origin: origin.as_deref(),
+                deciding: setting,
+                progress,
+                is_logged: self.is_logged,
+                age: now().duration_since(self.started),
+                generation: self.generation,
+            });
         });
     }
 }
@@ -234,11 +230,6 @@ impl RequestLog {
 /// The first bytes of a header name, which is ASCII.
 fn shorten(name: &str) -> String {
     name.chars().take(DROPPED_NAME_BYTES_MAX).collect()
-}
-
-/// Copies the first [`FIELD_BYTES_MAX`] bytes. Redaction takes place when a record is written.
-fn first(raw: &[u8]) -> Box<str> {
-    String::from_utf8_lossy(&raw[..raw.len().min(FIELD_BYTES_MAX)]).into()
 }
 
 /// What trusted proxies sent that could not be understood, as text; none in most requests.
@@ -254,13 +245,6 @@ fn named_invalid(forwarded: &Forwarded, redact: &[String]) -> Option<Box<str>> {
     Some(named.join("; ").into())
 }
 
-/// The value of `traceparent`; none if the header occurs more than once (W3C Trace Context 3.2).
-fn only_traceparent(request: &Request<Incoming>) -> Option<Box<str>> {
-    let mut values = request.headers().get_all("traceparent").iter();
-    let only = values.next().filter(|_| values.next().is_none())?;
-    traceparent(only.as_bytes()).map(Into::into)
-}
-
 impl Drop for RequestLog {
     fn drop(&mut self) {
         if self.pending {
@@ -269,8 +253,6 @@ impl Drop for RequestLog {
     }
 }
 
-/// Bytes per field; more than a record shows, because redaction shortens a value.
-const FIELD_BYTES_MAX: usize = 512;
 /// Maximum names of dropped headers in a record.
 const DROPPED_NAMES_MAX: usize = 8;
 /// Maximum bytes of each.

@@ -78,7 +78,7 @@ impl PendingTunnel {
         let registration = state.registry.register(SessionInfo {
             connection: connection.clone(),
             counts: upgraded.backend.counts.clone(),
-            fields: log.redacted_fields(upgraded.subprotocol.as_ref()),
+            fields: log.packed_fields(upgraded.subprotocol.as_ref()),
             opened,
             backend_handshake_micros: u32::try_from(backend_handshake.as_micros())
                 .unwrap_or(u32::MAX),

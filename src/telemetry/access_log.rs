@@ -1,6 +1,7 @@
 //! The access log: records go to standard error, or to a file that a separate thread writes and
 //! each reload reopens.
 
+use std::cell::Cell;
 use std::fs::{File, Metadata, OpenOptions, metadata};
 use std::io::{self, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -15,7 +16,7 @@ use tokio::time::timeout;
 use tracing::error;
 
 use super::line::LogLine;
-use super::line_writer::{LineSender, LineSink, LogTarget};
+use super::line_writer::{LineSender, LineSink, LogTarget, WriteError, write_lines};
 use super::stderr::stderr;
 use super::timestamp::LogTime;
 use crate::config::settings::{AccessTarget, LogFormat, Settings};
@@ -102,12 +103,21 @@ impl PreviousLog {
 /// Writes one record: the time, the event, and the fields that `fill` adds.
 pub(super) fn write_record(event: &str, fill: impl FnOnce(&mut LogLine)) {
     if let Some(access) = &*ACCESS.load() {
-        let mut line = LogLine::new(access.format);
-        line.show("time", LogTime::now());
+        // Only a thread that is ending has no buffer any more.
+        let buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
+        let mut line = LogLine::in_buffer(access.format, buffer);
+        line.bare("time", |bytes| LogTime::now().write_to(bytes));
         line.text("event", event);
         fill(&mut line);
-        access.lines.send(line.finish());
+        let line = line.finish();
+        access.lines.send(&line);
+        let _ = BUFFER.try_with(|buffer| buffer.set(line));
     }
+}
+
+thread_local! {
+    /// The memory of the records that this thread writes.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// Whether a record is written when a tunnel starts (`access.start`).
@@ -178,25 +188,18 @@ impl AccessFile {
 }
 
 impl LineSink for AccessFile {
-    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+    const BATCH_BYTES: usize = 64 * 1024;
+
+    fn write(&mut self, lines: &[u8]) -> Result<(), WriteError> {
         if self.torn {
-            self.file.write_all(b"\n")?;
+            self.file.write_all(b"\n").map_err(|source| WriteError { written: 0, source })?;
             self.torn = false;
         }
-        let mut rest = line;
-        while !rest.is_empty() {
-            match self.file.write(rest) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => rest = &rest[written..],
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    let written = line.len() - rest.len();
-                    self.torn = written > 0 && self.truncate_partial(written).is_err();
-                    return Err(error);
-                }
-            }
-        }
-        Ok(())
+        write_lines(&mut self.file, lines).map_err(|error| {
+            let partial = error.partial_bytes(lines);
+            self.torn = partial > 0 && self.truncate_partial(partial).is_err();
+            error
+        })
     }
 
     fn report_lost(&mut self, lost: u64, error: Option<&io::Error>) -> io::Result<()> {

@@ -73,7 +73,7 @@ pub fn would_close(at: TunnelSide<'_>, violation: Violation, size: Option<u64>) 
 pub fn header_dropped(route: &str, name: &str) {
     info!(
         route,
-        header = truncate(name),
+        header = &*truncate(name),
         key = "route.underscore_headers",
         "header with an underscore in its name not forwarded; list it in underscore_headers to forward it"
     );

@@ -1,10 +1,11 @@
 //! Builds one line: a JSON object, or `key=value` pairs with quotes where they are needed. Keys
 //! appear in the order of the calls; an absent value writes no key.
 
-use std::fmt::{Arguments, Display};
-use std::io::Write;
+use std::fmt::Display;
+use std::io::Write as _;
 use std::time::Duration;
 
+use crate::client::ascii::{push_decimal, push_digits};
 use crate::config::settings::LogFormat;
 
 /// A line under construction. Keys must consist of lower-case letters and underscores.
@@ -17,7 +18,13 @@ pub struct LogLine {
 impl LogLine {
     /// An empty line in this format.
     pub fn new(format: LogFormat) -> Self {
-        Self { format, bytes: Vec::with_capacity(TYPICAL_BYTES) }
+        Self::in_buffer(format, Vec::with_capacity(TYPICAL_BYTES))
+    }
+
+    /// An empty line in the memory of an earlier one.
+    pub fn in_buffer(format: LogFormat, mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
+        Self { format, bytes: buffer }
     }
 
     /// Whether the line is text, which people read, and not JSON.
@@ -34,6 +41,19 @@ impl LogLine {
         }
     }
 
+    /// Writes a text that is never empty and consists of visible ASCII other than `"`, `\` and `=`, such as an
+    /// address. `write` appends it.
+    pub fn bare(&mut self, key: &str, write: impl FnOnce(&mut Vec<u8>)) {
+        self.key(key);
+        if self.is_text() {
+            write(&mut self.bytes);
+        } else {
+            self.bytes.push(b'"');
+            write(&mut self.bytes);
+            self.bytes.push(b'"');
+        }
+    }
+
     /// Writes the `Display` form of a value as text.
     pub fn show(&mut self, key: &str, value: impl Display) {
         self.text(key, &*value.to_string());
@@ -42,22 +62,26 @@ impl LogLine {
     /// Writes an integer; `None` writes nothing.
     pub fn number(&mut self, key: &str, value: impl Into<Option<u64>>) {
         if let Some(value) = value.into() {
-            self.literal(key, value);
+            self.key(key);
+            push_decimal(&mut self.bytes, value);
         }
     }
 
     /// Writes a number or a boolean, whose `Display` form is valid JSON.
     pub fn literal(&mut self, key: &str, value: impl Display) {
         self.key(key);
-        self.plain(format_args!("{value}"));
+        // Writing to a vector cannot fail.
+        let _ = write!(self.bytes, "{value}");
     }
 
     /// Writes a duration in milliseconds with three decimals; `None` writes nothing.
     pub fn millis(&mut self, key: &str, value: impl Into<Option<Duration>>) {
         if let Some(value) = value.into() {
-            let micros = value.as_micros();
+            let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
             self.key(key);
-            self.plain(format_args!("{}.{:03}", micros / 1000, micros % 1000));
+            push_decimal(&mut self.bytes, micros / 1000);
+            self.bytes.push(b'.');
+            push_digits::<3>(&mut self.bytes, micros % 1000);
         }
     }
 
@@ -91,46 +115,55 @@ impl LogLine {
     }
 
     fn key(&mut self, key: &str) {
-        let first = self.bytes.is_empty();
-        match self.format {
-            LogFormat::Text => {
-                self.plain(format_args!("{}{key}=", if first { "" } else { " " }));
-            }
-            LogFormat::Json => {
-                self.plain(format_args!("{}\"{key}\":", if first { "{" } else { "," }));
-            }
-        }
+        let is_first = self.bytes.is_empty();
+        let (before, after): (&[u8], &[u8]) = match (self.format, is_first) {
+            (LogFormat::Text, true) => (b"", b"="),
+            (LogFormat::Text, false) => (b" ", b"="),
+            (LogFormat::Json, true) => (b"{\"", b"\":"),
+            (LogFormat::Json, false) => (b",\"", b"\":"),
+        };
+        self.bytes.extend_from_slice(before);
+        self.bytes.extend_from_slice(key.as_bytes());
+        self.bytes.extend_from_slice(after);
     }
 
     fn string(&mut self, value: &str) {
-        match self.format {
+        let is_bare = |byte| byte != b' ' && byte != b'=';
+        if self.is_text() && !value.is_empty() && all(value, is_bare) {
+            self.bytes.extend_from_slice(value.as_bytes());
+        } else if all(value, |_| true) {
+            self.bytes.push(b'"');
+            self.bytes.extend_from_slice(value.as_bytes());
+            self.bytes.push(b'"');
+        } else if self.is_text() {
+            self.quoted(value);
+        } else {
             // Writing to a vector cannot fail.
-            LogFormat::Json => drop(serde_json::to_writer(&mut self.bytes, value)),
-            LogFormat::Text if is_bare(value) => self.bytes.extend(value.as_bytes()),
-            LogFormat::Text => {
-                let mut quoted = String::with_capacity(value.len() + 8);
-                for letter in value.chars() {
-                    match letter {
-                        '"' | '\\' => quoted.extend(['\\', letter]),
-                        letter if letter.is_control() => quoted.extend(letter.escape_unicode()),
-                        letter => quoted.push(letter),
-                    }
-                }
-                self.plain(format_args!("\"{quoted}\""));
-            }
+            drop(serde_json::to_writer(&mut self.bytes, value));
         }
     }
 
-    fn plain(&mut self, text: Arguments<'_>) {
-        // Writing to a vector cannot fail.
-        let _ = self.bytes.write_fmt(text);
+    /// Writes a text with escapes.
+    fn quoted(&mut self, value: &str) {
+        let mut quoted = String::with_capacity(value.len() + 8);
+        for letter in value.chars() {
+            match letter {
+                '"' | '\\' => quoted.extend(['\\', letter]),
+                letter if letter.is_control() => quoted.extend(letter.escape_unicode()),
+                letter => quoted.push(letter),
+            }
+        }
+        self.bytes.push(b'"');
+        self.bytes.extend_from_slice(quoted.as_bytes());
+        self.bytes.push(b'"');
     }
 }
 
-/// Whether a value needs no quotes in text.
-fn is_bare(value: &str) -> bool {
-    !value.is_empty()
-        && value.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'=' | b'\\'))
+/// Whether a text consists of ASCII that needs no escapes in either format, and `is_allowed` of each byte.
+fn all(value: &str, is_allowed: impl Fn(u8) -> bool) -> bool {
+    let is_plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'"' && byte != b'\\';
+    // Without a branch for each byte, the compiler uses vector instructions.
+    value.bytes().fold(true, |all, byte| all & is_plain(byte) & is_allowed(byte))
 }
 
 /// Initial capacity; enough for a typical record.

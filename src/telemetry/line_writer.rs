@@ -1,12 +1,13 @@
-//! A bounded queue of lines and the thread that writes them. Sending a line never blocks; lines that
+//! A bounded queue of lines and the thread that writes them. Sending a line never waits for a write; lines that
 //! do not fit into the queue or cannot be written are counted and reported.
+//!
+//! Lines are copied into batches, each of which is one write: a record takes no allocation of its own, and no
+//! system call while more of them come.
 
-use std::io;
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{
-    Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel,
-};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -38,11 +39,14 @@ pub fn lines_lost(target: LogTarget) -> u64 {
 
 /// What a writer thread writes to.
 pub trait LineSink: Send + 'static {
-    /// Writes a complete line.
+    /// Bytes of lines that are written at once; a longer line is written alone.
+    const BATCH_BYTES: usize;
+
+    /// Writes complete lines.
     ///
     /// # Errors
-    /// The line could not be written and counts as lost.
-    fn write(&mut self, line: &[u8]) -> io::Result<()>;
+    /// A line could not be written. The lines before it are written; those after it are not.
+    fn write(&mut self, lines: &[u8]) -> Result<(), WriteError>;
 
     /// Reports that `lost` lines were lost, with the last write error, or `None` if the queue was
     /// full.
@@ -52,135 +56,277 @@ pub trait LineSink: Send + 'static {
     fn report_lost(&mut self, lost: u64, error: Option<&io::Error>) -> io::Result<()>;
 }
 
+/// Lines that were written only in part.
+#[derive(Debug)]
+pub struct WriteError {
+    /// Bytes that were written, part of a line included.
+    pub written: usize,
+    /// Why the rest was not.
+    pub source: io::Error,
+}
+
+/// Writes complete lines.
+///
+/// # Errors
+/// The error of `to`.
+pub fn write_lines(to: &mut impl Write, lines: &[u8]) -> Result<(), WriteError> {
+    let mut written = 0;
+    while written < lines.len() {
+        match to.write(&lines[written..]) {
+            Ok(0) => return Err(WriteError { written, source: io::ErrorKind::WriteZero.into() }),
+            Ok(bytes) => written += bytes,
+            Err(source) if source.kind() == io::ErrorKind::Interrupted => {}
+            Err(source) => return Err(WriteError { written, source }),
+        }
+    }
+    Ok(())
+}
+
+impl WriteError {
+    /// Bytes written of the line that failed.
+    pub fn partial_bytes(&self, lines: &[u8]) -> usize {
+        let written = &lines[..self.written];
+        written.iter().rev().position(|byte| *byte == b'\n').unwrap_or(written.len())
+    }
+
+    /// The lines after the one that failed.
+    fn rest<'l>(&self, lines: &'l [u8]) -> &'l [u8] {
+        let unwritten = &lines[self.written..];
+        let end = unwritten.iter().position(|byte| *byte == b'\n');
+        &unwritten[end.map_or(unwritten.len(), |end| end + 1)..]
+    }
+}
+
 /// Sends lines to a writer thread. The thread ends after the last clone is dropped.
 #[derive(Clone, Debug)]
-pub struct LineSender {
-    queue: SyncSender<QueueItem>,
-    lost: Arc<LostLines>,
-}
+pub struct LineSender(Arc<OpenQueue>);
 
+/// Closes the queue when it is dropped.
 #[derive(Debug)]
-enum QueueItem {
-    Line(Vec<u8>),
-    Flush(SyncSender<()>),
-}
-
-#[derive(Debug)]
-struct LostLines {
-    target: LogTarget,
-    /// Lines lost since the last report.
-    unreported: AtomicU64,
-}
+struct OpenQueue(Arc<LineQueue>);
 
 impl LineSender {
     /// Starts a writer thread. The second value is an error if the thread could not be started; the
     /// sender then counts every line as lost.
-    pub fn start(name: &str, target: LogTarget, sink: impl LineSink) -> (Self, io::Result<()>) {
-        let (queue, items) = sync_channel(LINES_MAX);
-        let lost = Arc::new(LostLines { target, unreported: AtomicU64::new(0) });
-        let mut writer = WriterThread { sink, lost: lost.clone(), reported: None, error: None };
-        let thread = thread::Builder::new().name(name.into()).spawn(move || writer.run(&items));
-        (Self { queue, lost }, thread.map(drop))
+    pub fn start<S: LineSink>(name: &str, target: LogTarget, sink: S) -> (Self, io::Result<()>) {
+        let queue = Arc::new(LineQueue::new(target, S::BATCH_BYTES));
+        let mut writer = WriterThread { sink, queue: queue.clone(), reported: None, error: None };
+        let thread = thread::Builder::new().name(name.into()).spawn(move || writer.run());
+        if thread.is_err() {
+            queue.close();
+        }
+        (Self(Arc::new(OpenQueue(queue))), thread.map(drop))
     }
 
-    /// Queues a line, or counts it as lost if the queue is full. Never blocks.
-    pub fn send(&self, line: Vec<u8>) {
-        match self.queue.try_send(QueueItem::Line(line)) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.lost.inc(),
-        }
+    /// Queues a line with its line break, or counts it as lost if the queue is full. Never waits for a write.
+    pub fn send(&self, line: &[u8]) {
+        self.0.0.push(line);
     }
 
     /// Blocks until all queued lines are written, at most two seconds.
     pub fn flush(&self) {
-        let (done, wait) = sync_channel(1);
-        // A full queue to a stalled target must not delay the exit of the process.
-        for _ in 0..FLUSH_TRIES {
-            match self.queue.try_send(QueueItem::Flush(done.clone())) {
-                Ok(()) => {
-                    let _ = wait.recv_timeout(FLUSH_MAX);
-                    return;
-                }
-                Err(TrySendError::Full(_)) => thread::sleep(FLUSH_MAX / FLUSH_TRIES),
-                Err(TrySendError::Disconnected(_)) => return,
-            }
-        }
+        self.0.0.flush();
     }
 }
 
-impl LostLines {
-    fn inc(&self) {
-        self.unreported.fetch_add(1, Ordering::Relaxed);
+impl Drop for OpenQueue {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// Lines between the threads that send them and the one that writes them.
+#[derive(Debug)]
+struct LineQueue {
+    target: LogTarget,
+    batch_bytes: usize,
+    state: Mutex<QueueState>,
+    /// Wakes the writer thread.
+    wake: Condvar,
+    /// Wakes those that wait for [`QueueState::is_flushing`] to end.
+    flushed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct QueueState {
+    /// Complete lines, the oldest batch first.
+    batches: VecDeque<Vec<u8>>,
+    /// Bytes in `batches` and of the batch that is being written.
+    bytes: usize,
+    /// The memory of a batch that was written.
+    spare: Vec<u8>,
+    /// The writer thread waits for `wake`.
+    is_waiting: bool,
+    /// Somebody waits until all lines are written.
+    is_flushing: bool,
+    /// No lines will be written any more, except those that are queued.
+    is_closed: bool,
+    /// Lines lost since the last report.
+    unreported: u64,
+}
+
+impl LineQueue {
+    fn new(target: LogTarget, batch_bytes: usize) -> Self {
+        let (wake, flushed) = (Condvar::new(), Condvar::new());
+        Self { target, batch_bytes, state: Mutex::default(), wake, flushed }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, line: &[u8]) {
+        let mut state = self.lock();
+        if state.is_closed || state.bytes + line.len() > QUEUE_BYTES_MAX {
+            self.lose(&mut state);
+            return;
+        }
+        state.bytes += line.len();
+        match state.batches.back_mut() {
+            Some(batch) if batch.len() + line.len() <= self.batch_bytes => batch.extend(line),
+            Some(_) | None => {
+                let mut batch = std::mem::take(&mut state.spare);
+                batch.extend(line);
+                state.batches.push_back(batch);
+            }
+        }
+        let is_waiting = std::mem::take(&mut state.is_waiting);
+        drop(state);
+        if is_waiting {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Counts a lost line.
+    fn lose(&self, state: &mut QueueState) {
+        state.unreported += 1;
         self.target.lost().fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn close(&self) {
+        self.lock().is_closed = true;
+        self.wake.notify_one();
+    }
+
+    fn flush(&self) {
+        let mut state = self.lock();
+        if !state.is_closed {
+            state.is_flushing = true;
+            self.wake.notify_one();
+            // A stalled target must not delay the exit of the process.
+            let waited =
+                self.flushed.wait_timeout_while(state, FLUSH_MAX, |state| state.is_flushing);
+            drop(waited);
+        }
     }
 }
 
 /// The state of a writer thread.
 struct WriterThread<S> {
     sink: S,
-    lost: Arc<LostLines>,
+    queue: Arc<LineQueue>,
     /// Time of the last report of lost lines.
     reported: Option<Instant>,
     /// The last write error that was not reported yet.
     error: Option<io::Error>,
 }
 
+/// What a writer thread does next.
+enum NextStep {
+    Write(Vec<u8>),
+    /// Everything is written, and somebody waits for that.
+    Flush,
+    /// A report may be due.
+    Report,
+    End,
+}
+
 impl<S: LineSink> WriterThread<S> {
-    fn run(&mut self, items: &Receiver<QueueItem>) {
-        let mut wrote = false;
+    fn run(&mut self) {
         loop {
-            let item = match items.try_recv() {
-                // Waking this thread costs the sender more than the line itself. After a line more
-                // are likely, so sleep briefly and let them queue up without a wake-up.
-                Err(TryRecvError::Empty) if wrote => {
-                    wrote = false;
-                    thread::sleep(BATCH_DELAY);
-                    continue;
-                }
-                Err(_) => items.recv_timeout(self.time_to_report()),
-                Ok(item) => Ok(item),
-            };
-            match item {
-                Ok(QueueItem::Line(line)) => {
-                    wrote = true;
-                    if let Err(error) = self.sink.write(&line) {
-                        self.lost.inc();
-                        self.error = Some(error);
+            match self.next() {
+                NextStep::Write(mut batch) => {
+                    self.write(&batch);
+                    let mut state = self.queue.lock();
+                    state.bytes -= batch.len();
+                    batch.clear();
+                    state.spare = batch;
+                    let is_last = state.batches.is_empty() && !state.is_flushing;
+                    drop(state);
+                    // Waking this thread costs the sender more than the line itself. After a line more
+                    // are likely, so sleep briefly and let them queue up without a wake-up.
+                    if is_last {
+                        thread::sleep(BATCH_DELAY);
                     }
                 }
-                Ok(QueueItem::Flush(done)) => {
+                NextStep::Flush => {
                     self.report_lost();
-                    let _ = done.try_send(());
+                    self.queue.lock().is_flushing = false;
+                    self.queue.flushed.notify_all();
                 }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+                NextStep::Report => {}
+                NextStep::End => break,
             }
-            if self.time_to_report().is_zero() {
+            if self.time_to_report(&self.queue.lock()).is_some_and(|time| time.is_zero()) {
                 self.report_lost();
             }
         }
         self.report_lost();
     }
 
-    /// Time until the next report of lost lines is due; the maximum if there is nothing to report.
-    fn time_to_report(&self) -> Duration {
-        if self.lost.unreported.load(Ordering::Relaxed) == 0 {
-            return Duration::MAX;
+    /// Waits for something to do.
+    fn next(&self) -> NextStep {
+        let mut state = self.queue.lock();
+        loop {
+            if let Some(batch) = state.batches.pop_front() {
+                return NextStep::Write(batch);
+            }
+            if state.is_flushing {
+                return NextStep::Flush;
+            }
+            if state.is_closed {
+                return NextStep::End;
+            }
+            state.is_waiting = true;
+            state = match self.time_to_report(&state) {
+                None => self.queue.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(time) if time.is_zero() => return NextStep::Report,
+                Some(time) => {
+                    let waited = self.queue.wake.wait_timeout(state, time);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+            state.is_waiting = false;
         }
-        self.reported.map_or(Duration::ZERO, |reported| {
+    }
+
+    fn write(&mut self, mut lines: &[u8]) {
+        while !lines.is_empty()
+            && let Err(error) = self.sink.write(lines)
+        {
+            self.queue.lose(&mut self.queue.lock());
+            lines = error.rest(lines);
+            self.error = Some(error.source);
+        }
+    }
+
+    /// Time until the next report of lost lines is due; `None` if there is nothing to report.
+    fn time_to_report(&self, state: &QueueState) -> Option<Duration> {
+        let time = self.reported.map_or(Duration::ZERO, |reported| {
             (reported + REPORT_INTERVAL).saturating_duration_since(clock())
-        })
+        });
+        (state.unreported > 0).then_some(time)
     }
 
     fn report_lost(&mut self) {
-        let lost = self.lost.unreported.swap(0, Ordering::Relaxed);
+        let lost = std::mem::take(&mut self.queue.lock().unreported);
         if lost == 0 {
             return;
         }
         self.reported = Some(clock());
         match self.sink.report_lost(lost, self.error.as_ref()) {
             Ok(()) => self.error = None,
-            Err(_) => drop(self.lost.unreported.fetch_add(lost, Ordering::Relaxed)),
+            Err(_) => self.queue.lock().unreported += lost,
         }
     }
 }
@@ -192,108 +338,12 @@ fn clock() -> Instant {
 
 static LOST_STDERR: AtomicU64 = AtomicU64::new(0);
 static LOST_ACCESS_FILE: AtomicU64 = AtomicU64::new(0);
-/// Capacity of the queue: about 4 MiB of typical lines.
-const LINES_MAX: usize = 4096;
+/// Bytes of lines that wait to be written: about three thousand records.
+const QUEUE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// A single line is written at once; lines that follow it wait at most this long.
 const BATCH_DELAY: Duration = Duration::from_millis(5);
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
-const FLUSH_MAX: Duration = Duration::from_secs(1);
-const FLUSH_TRIES: u32 = 20;
+const FLUSH_MAX: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-
-    use super::*;
-
-    #[derive(Clone, Debug, Default)]
-    struct TestSink(Arc<Mutex<WrittenLines>>);
-
-    #[derive(Debug, Default)]
-    struct WrittenLines {
-        full: bool,
-        reports_fail: bool,
-        lines: Vec<Vec<u8>>,
-        reports: Vec<(u64, Option<String>)>,
-    }
-
-    impl LineSink for TestSink {
-        fn write(&mut self, line: &[u8]) -> io::Result<()> {
-            let mut written = self.0.lock().unwrap();
-            if written.full {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
-            written.lines.push(line.to_vec());
-            Ok(())
-        }
-
-        fn report_lost(&mut self, lost: u64, error: Option<&io::Error>) -> io::Result<()> {
-            let mut written = self.0.lock().unwrap();
-            if written.reports_fail {
-                return Err(io::ErrorKind::BrokenPipe.into());
-            }
-            written.reports.push((lost, error.map(io::Error::to_string)));
-            Ok(())
-        }
-    }
-
-    fn writer(sink: &TestSink) -> WriterThread<TestSink> {
-        let unreported = AtomicU64::new(0);
-        let lost = Arc::new(LostLines { target: LogTarget::AccessFile, unreported });
-        WriterThread { sink: sink.clone(), lost, reported: None, error: None }
-    }
-
-    fn feed(writer: &mut WriterThread<TestSink>, lines: usize) {
-        let (queue, items) = sync_channel(lines);
-        for _ in 0..lines {
-            queue.send(QueueItem::Line(b"x\n".to_vec())).unwrap();
-        }
-        drop(queue);
-        writer.run(&items);
-    }
-
-    #[test]
-    fn failed_lines_are_counted_and_reported() {
-        let sink = TestSink::default();
-        sink.0.lock().unwrap().full = true;
-        let before = lines_lost(LogTarget::AccessFile);
-        feed(&mut writer(&sink), 5);
-        assert!(lines_lost(LogTarget::AccessFile) >= before + 5);
-        let written = sink.0.lock().unwrap();
-        // The first loss is reported at once, the others together when the thread ends.
-        let error = Some("no storage space".to_owned());
-        assert_eq!(written.reports, [(1, error.clone()), (4, error)]);
-    }
-
-    #[test]
-    fn failed_reports_are_repeated() {
-        let sink = TestSink::default();
-        sink.0.lock().unwrap().full = true;
-        sink.0.lock().unwrap().reports_fail = true;
-        let mut writer = writer(&sink);
-        feed(&mut writer, 3);
-        assert!(sink.0.lock().unwrap().reports.is_empty());
-        sink.0.lock().unwrap().reports_fail = false;
-        writer.report_lost();
-        assert_eq!(sink.0.lock().unwrap().reports[0].0, 3);
-    }
-
-    #[test]
-    fn sending_to_a_full_queue_does_not_block() {
-        let sink = TestSink::default();
-        let held = sink.0.lock().unwrap();
-        let (lines, started) = LineSender::start("test", LogTarget::AccessFile, sink.clone());
-        started.unwrap();
-        for _ in 0..LINES_MAX + 100 {
-            lines.send(b"x\n".to_vec());
-        }
-        let lost = lines.lost.unreported.load(Ordering::Relaxed);
-        // The thread may have taken one line out of the queue.
-        assert!((99..=100).contains(&lost), "{lost}");
-        drop(held);
-        lines.flush();
-        let written = sink.0.lock().unwrap();
-        assert_eq!(written.lines.len() as u64 + lost, LINES_MAX as u64 + 100);
-        assert_eq!(written.reports.iter().map(|(lost, _)| lost).sum::<u64>(), lost);
-    }
-}
+mod tests;

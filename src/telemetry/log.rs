@@ -23,7 +23,7 @@ pub fn init(settings: &LogSettings) -> LogFlush {
     let lines = stderr(settings.format);
     let (level, handle) = reload::Layer::new(LevelFilter::from_level(settings.level));
     let queue = lines.clone();
-    let layer = LogLayer { format: settings.format, send: move |line| queue.send(line) };
+    let layer = LogLayer { format: settings.format, send: move |line: Vec<u8>| queue.send(&line) };
     // An error means that an earlier call has installed the log.
     if tracing_subscriber::registry().with(level).with(layer).try_init().is_ok() {
         // Cannot fail: only the call that installed the log gets here.

@@ -31,7 +31,7 @@ impl<S: Subscriber, F: Fn(Vec<u8>) + 'static> Layer<S> for LogLayer<F> {
 /// A line with the fields that every log message starts with.
 pub(super) fn log_line(format: LogFormat, now: LogTime, level: &str) -> LogLine {
     let mut line = LogLine::new(format);
-    line.show("time", now);
+    line.bare("time", |bytes| now.write_to(bytes));
     line.text("level", level);
     line
 }

@@ -163,7 +163,7 @@ fn is_debug() -> bool {
 
 fn write_drop(line: &mut LogLine, dropped: &DroppedConnection<'_>) {
     let DroppedConnection { client, reason, host, target, deciding, age } = dropped;
-    line.show("client", client.addr);
+    line.bare("client", |bytes| client.addr.write_to(bytes));
     line.text("end", reason.as_str());
     write_deciding(line, deciding);
     if let DropReason::HeadInvalid(head) = reason {
@@ -172,8 +172,8 @@ fn write_drop(line: &mut LogLine, dropped: &DroppedConnection<'_>) {
     let detail = match reason {
         DropReason::TlsFailed(detail) => Some(truncate(detail)),
         DropReason::HeadInvalid(head) => Some(truncate(&head.detail)),
-        DropReason::ProxyHeaderInvalid(detail) => Some((*detail).to_owned()),
-        DropReason::AddressDenied(rule) => Some(rule.to_string()),
+        DropReason::ProxyHeaderInvalid(detail) => Some((*detail).into()),
+        DropReason::AddressDenied(rule) => Some(rule.to_string().into()),
         DropReason::ClientLimit
         | DropReason::ProxyLimit
         | DropReason::ProxyHeaderUntrusted
@@ -203,7 +203,7 @@ fn write_drop(line: &mut LogLine, dropped: &DroppedConnection<'_>) {
 
 fn write_reject(line: &mut LogLine, request: &RejectedRequest<'_>) {
     let RejectedRequest { client, reason, fields, .. } = request;
-    line.show("client", client.addr);
+    line.bare("client", |bytes| client.addr.write_to(bytes));
     line.text("end", reason.as_str());
     write_deciding(line, &request.deciding);
     // A client that left received no status.
@@ -240,7 +240,7 @@ fn write_reject(line: &mut LogLine, request: &RejectedRequest<'_>) {
 }
 
 fn write_start(line: &mut LogLine, session: &SessionStart<'_>) {
-    line.show("client", session.client.addr);
+    line.bare("client", |bytes| session.client.addr.write_to(bytes));
     write_session(line, session);
     line.number("backend_handshake_ms", millis(session.backend_handshake));
     write_header_problems(line, &session.fields);
@@ -250,7 +250,7 @@ fn write_start(line: &mut LogLine, session: &SessionStart<'_>) {
 fn write_end(line: &mut LogLine, ended: &SessionEnd<'_>) {
     let SessionEnd { start, summary, age } = ended;
     let Summary { reason, value, size, stats, close_codes, sides } = summary;
-    line.show("client", start.client.addr);
+    line.bare("client", |bytes| start.client.addr.write_to(bytes));
     line.text("end", reason.as_str());
     line.text("by", reason.initiator());
     line.text("key", reason.key());
@@ -325,12 +325,11 @@ fn write_connection(line: &mut LogLine, session: &SessionStart<'_>) {
 
 /// How the client's address was found. In text, the client key is omitted if it is that address.
 fn write_address(line: &mut LogLine, client: &ClientInfo) {
-    let key = client.key.to_string();
-    if !line.is_text() || key != client.addr.ip().to_string() {
-        line.text("client_key", &*key);
+    if !line.is_text() || !client.key.is_address(client.addr.ip()) {
+        line.bare("client_key", |bytes| client.key.write_to(bytes));
     }
     if let Some(peer) = &client.peer {
-        line.show("peer", peer);
+        line.bare("peer", |bytes| peer.write_to(bytes));
     }
     line.text("client_source", client.addr_source.label());
 }

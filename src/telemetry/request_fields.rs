@@ -43,8 +43,8 @@ impl RequestFields<'_> {
             self.dropped_headers.unwrap_or_default(),
         ];
         // Redacted text contains no line break; one would only shift the fields after it.
-        let joined = parts.join(SEPARATOR);
-        PackedFields(joined.trim_end_matches(SEPARATOR).into())
+        let present = parts.iter().rposition(|part| !part.is_empty()).map_or(0, |last| last + 1);
+        PackedFields(parts[..present].join(SEPARATOR).into())
     }
 }
 

@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use std::sync::OnceLock;
 
-use super::line_writer::{LineSender, LineSink, LogTarget};
+use super::line_writer::{LineSender, LineSink, LogTarget, WriteError, write_lines};
 use super::log_event::log_line;
 use super::timestamp::LogTime;
 use crate::config::settings::LogFormat;
@@ -20,8 +20,12 @@ pub(super) fn stderr(format: LogFormat) -> LineSender {
 struct Stderr(LogFormat);
 
 impl LineSink for Stderr {
-    fn write(&mut self, line: &[u8]) -> io::Result<()> {
-        io::stderr().write_all(line)
+    // PIPE_BUF: the lines of another process with the same standard error, such as the predecessor, do not
+    // get between those of one write.
+    const BATCH_BYTES: usize = 4096;
+
+    fn write(&mut self, lines: &[u8]) -> Result<(), WriteError> {
+        write_lines(&mut io::stderr(), lines)
     }
 
     fn report_lost(&mut self, lost: u64, error: Option<&io::Error>) -> io::Result<()> {

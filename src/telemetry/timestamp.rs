@@ -1,7 +1,8 @@
 //! Timestamps of log lines: RFC 3339 in UTC, with milliseconds.
 
-use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::client::ascii::push_digits;
 
 /// A point in time, formatted as RFC 3339 with milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,25 +21,37 @@ impl LogTime {
     }
 }
 
-impl fmt::Display for LogTime {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{:03}Z", UtcSecond(self.seconds), self.millis)
+impl LogTime {
+    /// Appends the time to a line.
+    pub fn write_to(self, bytes: &mut Vec<u8>) {
+        push_second(bytes, self.seconds);
+        bytes.push(b'.');
+        push_digits::<3>(bytes, self.millis.into());
+        bytes.push(b'Z');
     }
 }
 
 /// Formats seconds since 1970 as RFC 3339 in UTC, without fractions.
 pub fn rfc3339(seconds: u64) -> String {
-    format!("{}Z", UtcSecond(seconds))
+    let mut bytes = Vec::with_capacity(RFC3339_BYTES);
+    push_second(&mut bytes, seconds);
+    bytes.push(b'Z');
+    bytes.into_iter().map(char::from).collect()
 }
 
-/// Seconds since 1970, formatted without the time zone.
-struct UtcSecond(u64);
-
-impl fmt::Display for UtcSecond {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (year, month, day) = date(self.0 / DAY);
-        let (hour, minute, second) = (self.0 % DAY / 3600, self.0 / 60 % 60, self.0 % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
+/// Appends seconds since 1970, without the time zone.
+fn push_second(bytes: &mut Vec<u8>, seconds: u64) {
+    let (year, month, day) = date(seconds / DAY);
+    push_digits::<4>(bytes, year);
+    for (separator, number) in [
+        (b'-', month),
+        (b'-', day),
+        (b'T', seconds % DAY / 3600),
+        (b':', seconds / 60 % 60),
+        (b':', seconds % 60),
+    ] {
+        bytes.push(separator);
+        push_digits::<2>(bytes, number);
     }
 }
 
@@ -60,6 +73,7 @@ fn date(days: u64) -> (u64, u64, u64) {
 
 const DAY: u64 = 86_400;
 const ERA_DAYS: u64 = 146_097;
+const RFC3339_BYTES: usize = "1970-01-01T00:00:00Z".len();
 
 #[cfg(test)]
 mod tests {
@@ -80,7 +94,10 @@ mod tests {
             (2_147_483_648, "2038-01-19T03:14:08.007Z"),
             (4_294_967_296, "2106-02-07T06:28:16.007Z"),
         ] {
-            assert_eq!(LogTime { seconds, millis: 7 }.to_string(), written);
+            let mut line = Vec::new();
+            LogTime { seconds, millis: 7 }.write_to(&mut line);
+            assert_eq!(line, written.as_bytes());
+            assert_eq!(rfc3339(seconds), written.replace(".007", ""));
         }
     }
 }

@@ -43,7 +43,7 @@ async fn lost_lines_are_reported_in_log_format() {
     assert!(report["message"].as_str().unwrap().contains("lines were lost"), "{report}");
 }
 
-/// A proxy that logs more than a pipe (64 KiB) and the queue before it (4,096 lines) hold, while its
+/// A proxy that logs more than a pipe (64 KiB) and the queue before it (2 MiB) hold, while its
 /// tunnel keeps relaying.
 async fn proxy_with_a_full_log_pipe() -> UnreadLog {
     let mock = MockBackend::new().await;

@@ -44,7 +44,7 @@ pub fn record_served(served: &ServedRequest<'_>) {
 
 pub(super) fn write_served(line: &mut LogLine, served: &ServedRequest<'_>) {
     let ServedRequest { client, fields, .. } = served;
-    line.show("client", client.addr);
+    line.bare("client", |bytes| client.addr.write_to(bytes));
     line.text("end", if served.is_complete { "complete" } else { "client_disconnected" });
     line.text("by", (!served.is_complete).then_some("client"));
     line.number("status", u64::from(served.status.as_u16()));
