@@ -2,7 +2,7 @@
 //!
 //! hyper drops a Content-Length that occurs together with Transfer-Encoding, and merges equal
 //! Content-Lengths; RFC 9112 6.3 requires such requests to be rejected. Therefore the bytes that hyper
-//! reads are scanned first, only for the boundaries of heads and for three header names. Everything
+//! will read are scanned first, only for the boundaries of heads and for three header names. Everything
 //! else is left to hyper. If the scanner loses track of the boundaries, it rejects all further
 //! requests of the connection.
 //!
@@ -20,14 +20,12 @@
 //! | `Lost` | any byte | `Lost` |
 
 use std::collections::VecDeque;
-use std::io;
-use std::mem::MaybeUninit;
-use std::pin::Pin;
+use std::io::{self, BufRead as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
-
+use crate::net::scratch::{RecvScratch, SendScratch};
+use crate::net::{Recv, Stream};
 use crate::reject::RejectReason;
 
 /// The results for the heads of one connection, shared by its [`FramingStream`] and its request handler.
@@ -65,69 +63,66 @@ impl FramingChecker {
     }
 }
 
-/// A stream with a scanner for its incoming bytes.
+/// A stream with a scanner for its incoming bytes. It is below [`HttpIo`](crate::net::http_io::HttpIo), where
+/// received bytes can be read without a copy.
 #[derive(Debug)]
-pub struct FramingStream<T> {
-    io: T,
+pub struct FramingStream<S> {
+    stream: S,
     checker: FramingChecker,
 }
 
-impl<T> FramingStream<T> {
-    /// Scans the bytes read from `io` with `checker`.
-    pub fn new(io: T, checker: FramingChecker) -> Self {
-        Self { io, checker }
+impl<S> FramingStream<S> {
+    /// Scans the bytes received from `stream` with `checker`.
+    pub fn new(stream: S, checker: FramingChecker) -> Self {
+        Self { stream, checker }
     }
 
     /// Returns the wrapped stream.
-    pub fn into_inner(self) -> T {
-        self.io
+    pub fn into_inner(self) -> S {
+        self.stream
     }
 }
 
-impl<T: Read + Unpin> Read for FramingStream<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
+impl<S: Stream> Stream for FramingStream<S> {
+    fn poll_recv<'s>(
+        &mut self,
         cx: &mut Context<'_>,
-        mut buf: ReadBufCursor<'_>,
+        scratch: &'s mut RecvScratch,
+    ) -> Poll<io::Result<Recv<'s>>> {
+        let received = ready!(self.stream.poll_recv(cx, scratch))?;
+        if let Recv::Data(bytes) = &received {
+            self.checker.scan(bytes);
+        }
+        Poll::Ready(Ok(received))
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.poll_ready(cx)
+    }
+
+    fn send(
+        &mut self,
+        cx: &mut Context<'_>,
+        parts: &[&[u8]],
+        scratch: &mut SendScratch,
+    ) -> io::Result<()> {
+        self.stream.send(cx, parts, scratch)
+    }
+
+    fn poll_close(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut SendScratch,
     ) -> Poll<io::Result<()>> {
-        // The bytes written through a cursor cannot be read back, so they are read into a chunk and copied.
-        let mut chunk = [const { MaybeUninit::uninit() }; CHUNK_BYTES];
-        let len = buf.remaining().min(CHUNK_BYTES);
-        let mut chunk = ReadBuf::uninit(&mut chunk[..len]);
-        ready!(Pin::new(&mut self.io).poll_read(cx, chunk.unfilled()))?;
-        self.checker.scan(chunk.filled());
-        buf.put_slice(chunk.filled());
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<T: Write + Unpin> Write for FramingStream<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        self.stream.poll_close(cx, scratch)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+    fn abort(&mut self) {
+        self.stream.abort();
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    fn backlog(&self) -> usize {
+        self.stream.backlog()
     }
 }
 
@@ -211,10 +206,18 @@ impl FramingScanner {
                     bytes = &bytes[len..];
                     self.position = before_body(left - len as u64);
                 }
-                ScanPosition::BetweenRequests
-                | ScanPosition::SkipLine
-                | ScanPosition::Name
-                | ScanPosition::Length => {
+                ScanPosition::SkipLine => {
+                    let (line, rest) = split_line(bytes);
+                    bytes = rest;
+                    if line.ends_with(b"\n") {
+                        self.step(b'\n');
+                    }
+                }
+                ScanPosition::Name if self.head.name_bytes == 0 && is_other_name(bytes) => {
+                    bytes = rest;
+                    self.position = ScanPosition::SkipLine;
+                }
+                ScanPosition::BetweenRequests | ScanPosition::Name | ScanPosition::Length => {
                     bytes = rest;
                     self.step(byte);
                 }
@@ -289,18 +292,32 @@ impl FramingScanner {
 
 impl HeadFraming {
     fn start_value(&mut self) -> ScanPosition {
-        match self.name.get(..self.name_bytes) {
-            Some(b"content-length") => {
-                self.lengths += 1;
-                self.length = 0;
-                return ScanPosition::Length;
-            }
-            Some(b"transfer-encoding") => self.has_transfer_encoding = true,
-            Some(b"upgrade") => self.has_upgrade = true,
-            Some(_) | None => {}
+        let name = self.name.get(..self.name_bytes).unwrap_or_default();
+        if name == CONTENT_LENGTH {
+            self.lengths += 1;
+            self.length = 0;
+            return ScanPosition::Length;
         }
+        self.has_transfer_encoding |= name == TRANSFER_ENCODING;
+        self.has_upgrade |= name == UPGRADE;
         ScanPosition::SkipLine
     }
+}
+
+/// Splits after the first line end, if there is one.
+fn split_line(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let mut rest = bytes;
+    // The library searches many bytes at once. Reading from memory cannot fail.
+    let line = rest.skip_until(b'\n').unwrap_or(bytes.len());
+    bytes.split_at(line)
+}
+
+/// Whether `bytes`, the start of a header line, begin with a complete name that is not of interest, as its
+/// length shows. The rest of the name is then a part of the line that is skipped.
+fn is_other_name(bytes: &[u8]) -> bool {
+    let end = bytes.iter().position(|byte| matches!(byte, b':' | b'\r' | b'\n'));
+    let name = end.filter(|end| bytes.get(*end) == Some(&b':'));
+    name.is_some_and(|bytes| bytes > 0 && !NAMES.into_iter().any(|name| name.len() == bytes))
 }
 
 /// The position before a body of this length.
@@ -308,15 +325,17 @@ fn before_body(left: u64) -> ScanPosition {
     if left == 0 { ScanPosition::BetweenRequests } else { ScanPosition::Body(left) }
 }
 
-/// Length of the longest name of interest.
-const NAME_BYTES_MAX: usize = "transfer-encoding".len();
+const CONTENT_LENGTH: &[u8] = b"content-length";
+const TRANSFER_ENCODING: &[u8] = b"transfer-encoding";
+const UPGRADE: &[u8] = b"upgrade";
+/// The names of interest.
+const NAMES: [&[u8]; 3] = [CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE];
+/// Length of the longest of them.
+const NAME_BYTES_MAX: usize = TRANSFER_ENCODING.len();
 
 /// Maximum number of pending errors. More pipelined requests with errors are not checked any more, but
 /// rejected.
 const ERRORS_MAX: usize = 16;
-
-/// Maximum number of bytes passed to hyper at a time.
-const CHUNK_BYTES: usize = 8 * 1024;
 
 #[cfg(test)]
 mod tests;

@@ -78,8 +78,8 @@ where
 {
     let framing = FramingChecker::shared();
     let output = ResponseOutput::default();
+    let stream = FramingStream::new(stream, framing.clone());
     let io = OutputStream::new(HttpIo::new(stream, timeouts.write), output.clone());
-    let io = FramingStream::new(io, framing.clone());
     // hyper runs the handler inside the connection and accepts only a response from it. Everything else
     // that this loop needs is sent through a channel before the response is written.
     let (sender, mut events) = mpsc::channel(EVENTS_MAX);
@@ -145,7 +145,7 @@ where
         tunnel = event.tunnel();
     }
     let parts = connection.into_parts();
-    let io = parts.io.into_inner().into_inner();
+    let io = parts.io.into_inner();
     let must_reset = output.must_reset();
     let is_body_endless = framing.is_body_endless();
     let finished = Finished { end, limits, is_body_endless, served, draining, must_reset };
@@ -196,7 +196,7 @@ impl Finished {
     /// Passes the stream on if a tunnel follows, and closes it otherwise.
     async fn close_or_upgrade<S: Stream, T>(
         self,
-        mut io: HttpIo<S>,
+        mut io: HttpIo<FramingStream<S>>,
         unread: Bytes,
         tunnel: Option<Box<T>>,
     ) -> Result<Served<S, T>, DropReason> {
@@ -297,7 +297,7 @@ fn builder(limits: HeadLimits) -> http1::Builder {
     builder
 }
 
-fn upgraded<S: Stream>(io: HttpIo<S>, read: Bytes) -> UpgradedClient<S> {
+fn upgraded<S: Stream>(io: HttpIo<FramingStream<S>>, read: Bytes) -> UpgradedClient<S> {
     let (stream, rest) = io.into_parts();
     let after_head = match (read.is_empty(), rest.is_empty()) {
         (_, true) if read.is_empty() => Bytes::new(),
@@ -306,7 +306,7 @@ fn upgraded<S: Stream>(io: HttpIo<S>, read: Bytes) -> UpgradedClient<S> {
         (true, false) => Bytes::from(rest),
         (false, false) => Bytes::from([&read[..], &rest[..]].concat()),
     };
-    UpgradedClient { stream, after_head }
+    UpgradedClient { stream: stream.into_inner(), after_head }
 }
 
 /// Closes the connection so that the peer can read the last response. Closing while unread data is buffered

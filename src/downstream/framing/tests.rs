@@ -1,15 +1,17 @@
 use std::convert::Infallible;
+use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
+use crate::net::http_io::HttpIo;
+use crate::net::plain::PlainStream;
 
 /// The results for this many heads of a stream that arrives at once.
 fn results(stream: &str, count: usize) -> Vec<Result<(), RejectReason>> {
@@ -166,7 +168,8 @@ async fn serve(stream: &[u8]) -> Vec<(String, bool)> {
             Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
         }
     });
-    let io = FramingStream::new(TokioIo::new(ours), checker.clone());
+    let ours = FramingStream::new(PlainStream::new(ours), checker.clone());
+    let io = HttpIo::new(ours, Duration::from_secs(1));
     let client = async {
         let (mut reads, mut writes) = tokio::io::split(&mut theirs);
         let mut scrap = Vec::new();
