@@ -3,40 +3,44 @@
 
 use std::borrow::Cow;
 
-/// A request target in which the values of sensitive parameters are replaced by `[redacted]`.
+use self::secret::SEPARATORS;
+
+/// A request target in which values of sensitive parameters and other secrets are replaced by `[redacted]`.
 /// `names` lists the sensitive parameters; a name matches as a whole or as one word of a longer
 /// name, so that `token` also covers `auth.token`, `token[]` and `accessToken`.
 pub fn target<'r>(raw: &'r str, names: &[String]) -> Cow<'r, str> {
-    // Without a branch for each byte, the compiler uses vector instructions.
-    let has_value = raw.bytes().fold(false, |has, byte| has | (byte == b'=') | (byte == b'%'));
-    if !has_value {
+    if !secret::may_contain(raw) {
         return truncate(raw);
     }
     // `None` as long as nothing was hidden.
     let mut shown: Option<String> = None;
-    let (mut at, mut before, mut in_query, mut hides) = (0, "", false, false);
+    let (mut at, mut in_query, mut hides, mut after_slashes) = (0, false, false, false);
+    let mut before = "";
     // Parameters follow `?` and `&`, and `;` in a path or an old-style query.
-    for piece in raw.split_inclusive(['?', '&', ';', '/', '#']) {
+    for piece in raw.split_inclusive(SEPARATORS) {
         let (pair, separator) = match piece.char_indices().next_back() {
-            Some((end, '?' | '&' | ';' | '/' | '#')) => piece.split_at(end),
+            Some((end, last)) if SEPARATORS.contains(&last) => piece.split_at(end),
             Some(_) | None => (piece, ""),
         };
         // In a query, the other separators may be a part of the value, as in base64.
         let is_next = before == "&" || (before == ";" && pair.contains('='));
         if !hides || is_next {
-            let kept = without_value(pair, names);
+            let hidden = around_secret(pair, names, after_slashes);
             if let Some(shown) = &mut shown {
                 shown.push_str(before);
-            } else if kept.is_some() {
+            } else if hidden.is_some() {
                 shown = Some(raw[..at].to_owned());
             }
             if let Some(shown) = &mut shown {
-                shown.push_str(kept.unwrap_or(pair));
-                shown.push_str(if kept.is_some() { REDACTED } else { "" });
+                match hidden {
+                    Some([start, end]) => shown.extend([start, REDACTED, end]),
+                    None => shown.push_str(pair),
+                }
             }
-            hides = kept.is_some() && in_query;
+            hides = hidden.is_some() && in_query;
         }
         in_query |= separator == "?";
+        after_slashes = pair.is_empty() && before == "/" && separator == "/";
         before = separator;
         at += piece.len();
     }
@@ -49,21 +53,30 @@ pub fn target<'r>(raw: &'r str, names: &[String]) -> Cow<'r, str> {
     }
 }
 
-/// What is shown of a parameter before `[redacted]`, if its value is sensitive: its name and `=`.
-fn without_value<'p>(pair: &'p str, names: &[String]) -> Option<&'p str> {
-    match pair.split_once('=') {
-        Some((name, value)) => {
-            let is_hidden = is_sensitive(&decoded(name), names) || contains_sensitive(value, names);
-            is_hidden.then(|| &pair[..=name.len()])
+/// What is shown before and after `[redacted]`, if a part of a target contains a secret.
+fn around_secret<'p>(pair: &'p str, names: &[String], after_slashes: bool) -> Option<[&'p str; 2]> {
+    let is_secret = match pair.split_once('=') {
+        Some((name, value)) if !secret::is_in_value(name, names) => {
+            if secret::is_name(name, names) || secret::is_in_value(value, names) {
+                return Some([&pair[..=name.len()], ""]);
+            }
+            false
         }
-        None => contains_sensitive(pair, names).then_some(""),
-    }
+        Some(_) => true,
+        None => secret::is_in_value(pair, names),
+    };
+    // RFC 3986 3.2.1: credentials before a host.
+    let host = pair.rfind('@').filter(|_| after_slashes).map(|at| &pair[at..]);
+    if is_secret { Some(["", ""]) } else { host.map(|host| ["", host]) }
 }
 
-/// A subprotocol, redacted if it contains a sensitive name: some clients send credentials here,
-/// because browsers let them set no other header field.
+/// A subprotocol, redacted if it contains a sensitive name or a token, or is longer than those that name a
+/// protocol: some clients send credentials here, because browsers let them set no other header field.
 pub fn subprotocol<'r>(raw: &'r str, names: &[String]) -> Cow<'r, str> {
-    if is_sensitive(raw, names) { REDACTED.into() } else { truncate(raw) }
+    let is_secret = raw.len() > SUBPROTOCOL_BYTES_MAX
+        || secret::is_name(raw, names)
+        || secret::is_in_value(raw, names);
+    if is_secret { REDACTED.into() } else { truncate(raw) }
 }
 
 /// An `Origin` header field, redacted like a target and an authority: programs may send anything.
@@ -122,66 +135,13 @@ pub fn traceparent(raw: &[u8]) -> Option<&str> {
     valid.then_some(text)
 }
 
-/// Percent-decodes a name, because the application reads `%74oken` as `token`.
-fn decoded(name: &str) -> Cow<'_, str> {
-    if !name.contains('%') {
-        return name.into();
-    }
-    let bytes = name.as_bytes();
-    let mut plain = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let hex = name.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match (bytes[at], hex) {
-            (b'%', Some(byte)) => {
-                plain.push(byte);
-                at += 3;
-            }
-            (byte, _) => {
-                plain.push(byte);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&plain).into_owned().into()
-}
-
-/// Whether a value is itself a query with a sensitive parameter: `next=%2Fin%3Ftoken%3D1`.
-fn contains_sensitive(value: &str, names: &[String]) -> bool {
-    let Cow::Owned(plain) = decoded(value) else { return false };
-    let mut pairs = plain.split(['?', '&', ';', '/', '#']).filter_map(|pair| pair.split_once('='));
-    plain != value && pairs.any(|(name, _)| is_sensitive(&decoded(name), names))
-}
-
-/// Whether a name or one of its words is listed, ignoring case and punctuation.
-fn is_sensitive(name: &str, names: &[String]) -> bool {
-    let listed = |word: &str| names.iter().any(|name| bare(name).eq(bare(word)));
-    let begins = |at: usize| {
-        let (before, letter) = (name.as_bytes()[at - 1], name.as_bytes()[at]);
-        !before.is_ascii_alphanumeric()
-            || before.is_ascii_lowercase() && letter.is_ascii_uppercase()
-    };
-    let mut rest = name;
-    let mut word_found = false;
-    let mut offset = 0;
-    for at in (1..name.len()).filter(|at| name.is_char_boundary(*at)) {
-        if begins(at) {
-            let (word, tail) = rest.split_at(at - offset);
-            word_found = word_found || (bare(word).next().is_some() && listed(word));
-            (rest, offset) = (tail, at);
-        }
-    }
-    word_found || (bare(rest).next().is_some() && listed(rest)) || (offset > 0 && listed(name))
-}
-
-/// The letters and digits of a text, in lower case.
-fn bare(text: &str) -> impl Iterator<Item = u8> {
-    text.bytes().filter(u8::is_ascii_alphanumeric).map(|byte| byte.to_ascii_lowercase())
-}
-
 const REDACTED: &str = "[redacted]";
 const SHOWN_MAX: usize = 256;
 const TRACEPARENT_LEN: usize = 55;
+/// The longest registered name has 40 bytes.
+const SUBPROTOCOL_BYTES_MAX: usize = 64;
+
+mod secret;
 
 #[cfg(test)]
 mod tests {
@@ -261,10 +221,19 @@ mod tests {
             ("/in?x=token%3dS", "/in?x=[redacted]"),
             ("/in?a=1%26token=S&b", "/in?a=[redacted]&b"),
             ("/in?next=%2Fa%3Fb%3D1", "/in?next=%2Fa%3Fb%3D1"),
+            ("/in?next=%252Fa%253Ftoken%253D1&b", "/in?next=[redacted]&b"),
+            ("/?q={\"token\":\"x\"}&b", "/?q=[redacted]&b"),
+            ("/?next=https://u:p@h/x&b=1", "/?next=https://[redacted]@h&b=1"),
+            ("/?eyJhbGciOiJIUzI1NiJ9.eyJzIjoiMSJ9.c2ln&b", "/?[redacted]&b"),
+            ("/?eyJhbGciOiJIUzI1NiJ9.eyJzIjoiMSJ9.c2ln==&b", "/?[redacted]&b"),
+            ("/a/eyJhbGciOiJIUzI1NiJ9.eyJzIjoiMSJ9.c2ln/b", "/a/[redacted]/b"),
+            ("/a//u:p@h/b", "/a//[redacted]@h/b"),
         ] {
             assert_eq!(target(raw, &names), shown);
         }
         assert_eq!(subprotocol("base64url.bearer.k8s.io.c2VjcmV0", &names), "[redacted]");
+        assert_eq!(subprotocol("header-eyJob3N0IjoiYS5leGFtcGxlIn0", &names), "[redacted]");
+        assert_eq!(subprotocol(&"x".repeat(SUBPROTOCOL_BYTES_MAX + 1), &names), "[redacted]");
         assert_eq!(subprotocol("graphql-transport-ws", &names), "graphql-transport-ws");
     }
 }

@@ -80,6 +80,7 @@ mod request_framing;
 mod request_timeouts;
 mod route_headers;
 mod route_overrides;
+mod secrets_in_records;
 mod signals;
 mod slow_readers;
 mod socket_activation;
