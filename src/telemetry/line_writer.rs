@@ -157,7 +157,7 @@ struct QueueState {
     spare: Vec<u8>,
     /// The writer thread waits for `wake`.
     is_waiting: bool,
-    /// Somebody waits until all lines are written.
+    /// A thread waits until all lines are written.
     is_flushing: bool,
     /// No lines will be written any more, except those that are queued.
     is_closed: bool,
@@ -234,7 +234,7 @@ struct WriterThread<S> {
 /// What a writer thread does next.
 enum NextStep {
     Write(Vec<u8>),
-    /// Everything is written, and somebody waits for that.
+    /// Everything is written, and a thread waits for that.
     Flush,
     /// A report may be due.
     Report,
