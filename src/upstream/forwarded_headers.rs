@@ -8,6 +8,7 @@ use hyper::HeaderMap;
 use hyper::header::{FORWARDED, HeaderName, HeaderValue};
 use proxy_header::{ProxiedAddress, ProxyHeader};
 
+use crate::client::ascii::push_ip;
 use crate::client::{ClientAddr, ClientInfo};
 use crate::config::settings::HeaderRules;
 use crate::http::authority::Authority;
@@ -70,22 +71,34 @@ impl ForwardedHeaders<'_> {
     /// validated host of the request.
     pub fn add_to(&self, host: &HeaderValue, headers: &mut HeaderMap) {
         let client = self.client.addr.ip();
-        let host = match &self.forwarded.host {
+        let host_text = match &self.forwarded.host {
             Some(host) => host,
             None => host.to_str().unwrap_or_default(),
         };
-        let port = || Authority::parse(host.as_bytes()).ok().and_then(|authority| authority.port);
+        let port =
+            || Authority::parse(host_text.as_bytes()).ok().and_then(|authority| authority.port);
         let default = if self.client.secure { 443 } else { 80 };
         let port = self.forwarded.port.or_else(port).unwrap_or(default);
-        let hops = self.forwarded.chain.iter().map(|hop| hop.ip().to_string());
-        set(headers, X_FORWARDED_FOR, &hops.collect::<Vec<_>>().join(", "));
-        set(headers, X_FORWARDED_PROTO, self.scheme());
-        set(headers, X_FORWARDED_HOST, host);
+        let mut addresses = Vec::with_capacity(ADDRESSES_BYTES);
+        for hop in &self.forwarded.chain {
+            if !addresses.is_empty() {
+                addresses.extend_from_slice(b", ");
+            }
+            push_ip(&mut addresses, hop.ip());
+        }
+        set(headers, X_FORWARDED_FOR, &addresses);
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(self.scheme()));
+        match &self.forwarded.host {
+            Some(host) => set(headers, X_FORWARDED_HOST, host.as_bytes()),
+            None => drop(headers.insert(X_FORWARDED_HOST, host.clone())),
+        }
         headers.insert(X_FORWARDED_PORT, HeaderValue::from(port));
-        set(headers, X_REAL_IP, &client.to_string());
-        set(headers, X_REQUEST_ID, self.request_id);
+        addresses.clear();
+        push_ip(&mut addresses, client);
+        set(headers, X_REAL_IP, &addresses);
+        set(headers, X_REQUEST_ID, self.request_id.as_bytes());
         if self.policy.send_forwarded {
-            set(headers, FORWARDED, &self.forwarded_elements(host));
+            set(headers, FORWARDED, self.forwarded_elements(host_text).as_bytes());
         }
     }
 
@@ -146,8 +159,8 @@ fn mapped(addr: SocketAddr) -> SocketAddr {
     }
 }
 
-fn set(headers: &mut HeaderMap, name: HeaderName, text: &str) {
-    if let Ok(value) = HeaderValue::from_str(text) {
+fn set(headers: &mut HeaderMap, name: HeaderName, text: &[u8]) {
+    if let Ok(value) = HeaderValue::from_bytes(text) {
         headers.insert(name, value);
     }
 }
@@ -155,6 +168,8 @@ fn set(headers: &mut HeaderMap, name: HeaderName, text: &str) {
 /// Maximum number of headers that [`ForwardedHeaders::add_to`] adds.
 pub const ADDED_MAX: usize = 7;
 
+/// Initial capacity for a list of addresses; most have one.
+const ADDRESSES_BYTES: usize = 64;
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 #[cfg(test)]
