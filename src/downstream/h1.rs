@@ -73,8 +73,8 @@ pub async fn serve<S, T, H, F>(
 where
     S: Stream + Send + 'static,
     T: Send + 'static,
-    H: Fn(Request<Incoming>, Result<(), RejectReason>, InterimSender) -> F + Unpin,
-    F: Future<Output = Reply<T>> + Send + 'static,
+    H: Fn(Request<Incoming>, Result<(), RejectReason>, InterimSender) -> F + Send + Sync,
+    F: Future<Output = Reply<T>> + Send,
 {
     let framing = FramingChecker::shared();
     let output = ResponseOutput::default();
@@ -93,16 +93,18 @@ where
         let expects_continue = interim.expects_continue();
         output.receive_request();
         let checked = framing.next_head().and_then(|()| check_target(request.uri(), limits));
-        let reply = handler(request, checked, interim);
-        let (sender, output) = (sender.clone(), output.clone());
+        let (sender, output, handler) = (sender.clone(), output.clone(), &handler);
         Box::pin(async move {
             output.start_request(expects_continue).await;
-            let response = respond(reply, &sender).await;
+            announce(&sender);
+            // Called here because its future is large, and would otherwise be moved twice.
+            let reply = handler(request, checked, interim).await;
+            let response = send_tunnel(reply, &sender);
             // A client that was not told to continue may or may not send its body.
             let is_last = is_last || output.has_expectation();
             let response = if is_last { closing(response, version) } else { response };
             Ok::<_, Infallible>(response.map(|body| OutputBody::new(body, output, version)))
-        }) as Pin<Box<dyn Future<Output = _> + Send>>
+        }) as Pin<Box<dyn Future<Output = _> + Send + '_>>
     });
     let mut connection = builder(limits).serve_connection(io, service);
     let mut timer = pin!(RequestTimer::new(timeouts));
@@ -152,17 +154,18 @@ where
     finished.close_or_upgrade(io, parts.read_buf, tunnel).await
 }
 
-/// Calls the handler of one request, and reports to the connection what its response does not say.
-async fn respond<T>(
-    reply: impl Future<Output = Reply<T>>,
-    sender: &mpsc::Sender<Event<T>>,
-) -> Response<Body> {
-    // Not sent earlier: hyper never polls this future if the client disconnects right after its
+/// Reports to the connection that the handler of a request starts.
+fn announce<T>(sender: &mpsc::Sender<Event<T>>) {
+    // Not sent earlier: hyper never polls the handler if the client disconnects right after its
     // request. Further pipelined requests need no event, and the last slot is for a tunnel.
     if sender.capacity() > 1 {
         let _ = sender.try_send(Event::Started);
     }
-    match reply.await {
+}
+
+/// Passes the tunnel of a reply to the connection, and returns the response.
+fn send_tunnel<T>(reply: Reply<T>, sender: &mpsc::Sender<Event<T>>) -> Response<Body> {
+    match reply {
         Reply::Response(response) => response,
         Reply::Tunnel { response, tunnel } => {
             // The channel has a free slot, and the receiver outlives the connection.
