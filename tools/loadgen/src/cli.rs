@@ -29,6 +29,52 @@ pub enum Role {
         /// Resume a TLS session on every connection
         #[arg(long)]
         resume: bool,
+        /// Reset each connection after its echo instead of closing it
+        #[arg(long)]
+        reset: bool,
+        /// Stop after this number of connections instead of after --seconds; without a warm-up
+        #[arg(long, value_parser = some)]
+        count: Option<usize>,
+    },
+    /// Open all tunnels at once, with one echo each; the unit is one tunnel
+    Storm {
+        #[command(flatten)]
+        common: Common,
+        /// Keep each tunnel open until all have had their echo; otherwise it is closed after it
+        #[arg(long)]
+        hold: bool,
+    },
+    /// Echo at fixed times, first alone and then while another process runs a storm; the unit is one
+    /// echo during the storm
+    Living {
+        #[command(flatten)]
+        common: Common,
+        /// Messages per second over all tunnels
+        #[arg(long)]
+        rate: f64,
+        /// Number of tunnels that the storm opens and holds
+        #[arg(long, value_parser = some)]
+        storm: usize,
+    },
+    /// Connections with one echo at fixed times, first alone and then while another process starts
+    /// handshakes that it does not complete; the unit is one connection during the flood
+    Flood {
+        #[command(flatten)]
+        common: Common,
+        /// Complete connections per second
+        #[arg(long)]
+        rate: f64,
+        /// Incomplete handshakes per second
+        #[arg(long)]
+        flood: f64,
+    },
+    /// Start TLS handshakes at fixed times and do not complete them; the unit is one attempt
+    HalfOpen {
+        #[command(flatten)]
+        common: Common,
+        /// Attempts per second
+        #[arg(long)]
+        rate: f64,
     },
     /// Echo in a closed loop; the unit is one echo
     Echo {
@@ -102,6 +148,15 @@ pub enum Direction {
     Down,
 }
 
+/// The one key exchange group that the client offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Group {
+    X25519,
+    /// The post-quantum hybrid
+    #[value(name = "x25519mlkem768")]
+    X25519MlKem768,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Method {
     Get,
@@ -121,6 +176,9 @@ pub struct Common {
     /// Server name for TLS and the Host header
     #[arg(long, default_value = "localhost")]
     pub name: String,
+    /// Key exchange group; no other is offered
+    #[arg(long, value_enum, default_value_t = Group::X25519)]
+    pub group: Group,
     /// ws:// instead of wss://.
     #[arg(long)]
     pub plain: bool,

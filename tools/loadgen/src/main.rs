@@ -78,8 +78,21 @@ async fn run(role: Role) -> Result<Map<String, Value>, Error> {
     let name = role.name();
     match role {
         Role::Backend { listen } => backend::run(listen).await.map(|()| Map::new()),
-        Role::Handshake { common, resume } => {
-            scenario::handshake::run(Rc::new(Plan::new(common, resume)?), resume).await
+        Role::Handshake { common, resume, reset, count } => {
+            let plan = Rc::new(Plan::new(common, resume)?);
+            scenario::handshake::run(plan, resume, reset, count).await
+        }
+        Role::Storm { common, hold } => {
+            scenario::storm::run(Rc::new(Plan::new(common, false)?), hold).await
+        }
+        Role::Living { common, rate, storm } => {
+            scenario::living::run(&Plan::new(common, false)?, rate, storm).await
+        }
+        Role::Flood { common, rate, flood } => {
+            scenario::flood::run(Rc::new(Plan::new(common, false)?), rate, flood).await
+        }
+        Role::HalfOpen { common, rate } => {
+            scenario::half_open::run(Rc::new(Plan::new(common, false)?), rate).await
         }
         Role::Echo { common, idle_tunnels } => {
             let plan = Plan::new(common, false)?;
@@ -114,6 +127,10 @@ impl Role {
         match self {
             Self::Backend { .. } => "backend",
             Self::Handshake { .. } => "handshake",
+            Self::Storm { .. } => "storm",
+            Self::Living { .. } => "living",
+            Self::Flood { .. } => "flood",
+            Self::HalfOpen { .. } => "half-open",
             Self::Echo { .. } => "echo",
             Self::Bulk { .. } => "bulk",
             Self::Http { .. } => "http",

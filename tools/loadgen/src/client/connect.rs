@@ -23,7 +23,8 @@ use crate::buffer::WriteBuffer;
 use crate::error::Error;
 use crate::http::{HEAD_BYTES_MAX, field};
 
-const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+/// The usual deadline of each step of a connection.
+pub const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_BYTES: usize = 16 << 10;
 
 pub struct Connector {
@@ -34,6 +35,8 @@ pub struct Connector {
     pub sources: u8,
     pub next_source: Cell<u64>,
     pub buffers: Rc<SharedBuffers>,
+    /// The deadline of each step: connect, TLS handshake, upgrade.
+    pub step_timeout: Cell<Duration>,
 }
 
 impl Connector {
@@ -48,7 +51,7 @@ impl Connector {
         let Established { mut stream, mut tls, partial: mut wire, early: mut plain } =
             self.open_stream(request.as_bytes()).await?;
         let response = read_response_head(&mut stream, &mut tls, &mut wire, &mut plain);
-        let end = within("upgrade", response).await?;
+        let end = within("upgrade", self.step_timeout.get(), response).await?;
         check_response(&String::from_utf8_lossy(&plain[..end]), &key)?;
         // Thousands of connections stay open, so shrink the handshake's buffers to their content.
         let partial = wire.as_slice().to_vec();
@@ -58,24 +61,26 @@ impl Connector {
 
     /// Connects, performs the TLS handshake, and sends `request`, which may be empty.
     pub async fn open_stream(&self, request: &[u8]) -> Result<Established, Error> {
-        let mut stream = within("connect", self.connect()).await?;
+        let mut stream = within("connect", self.step_timeout.get(), self.connect()).await?;
         let mut wire = Vec::with_capacity(READ_BYTES);
         let tls = match &self.tls {
             Some((config, name)) => {
                 let mut tls = Box::new(Tls::new(config, name)?);
                 let handshake = handshake(&mut stream, &mut tls, &mut wire, request);
-                within("TLS handshake", handshake).await?;
+                within("TLS handshake", self.step_timeout.get(), handshake).await?;
                 Some(tls)
             }
             None => {
-                within("request", async { Ok(stream.write_all(request).await?) }).await?;
+                let request = async { Ok(stream.write_all(request).await?) };
+                within("request", self.step_timeout.get(), request).await?;
                 None
             }
         };
         Ok(Established { stream, tls, partial: wire, early: Vec::new() })
     }
 
-    async fn connect(&self) -> Result<TcpStream, Error> {
+    /// Connects without TLS.
+    pub async fn connect(&self) -> Result<TcpStream, Error> {
         let socket = match self.target {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
@@ -193,12 +198,11 @@ fn check_response(head: &str, key: &str) -> Result<(), Error> {
 /// Performs a step of a connection, with a deadline.
 pub async fn within<R>(
     what: impl Display,
+    time: Duration,
     step: impl Future<Output = Result<R, Error>>,
 ) -> Result<R, Error> {
-    match timeout(STEP_TIMEOUT, step).await {
+    match timeout(time, step).await {
         Ok(result) => result.map_err(|error| error.context(what)),
-        Err(_) => {
-            Err(Error::new(format!("{what}: not complete after {} s", STEP_TIMEOUT.as_secs())))
-        }
+        Err(_) => Err(Error::new(format!("{what}: not complete after {} s", time.as_secs()))),
     }
 }

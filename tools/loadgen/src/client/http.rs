@@ -3,7 +3,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::connect::{Connector, within};
+use super::connect::{Connector, STEP_TIMEOUT, within};
 use super::connection::Established;
 use super::tls::Tls;
 use crate::buffer::WriteBuffer;
@@ -37,7 +37,7 @@ impl HttpConnection {
             }
             None => plain,
         };
-        within("request", async { Ok(self.stream.write_all(bytes).await?) }).await
+        within("request", STEP_TIMEOUT, async { Ok(self.stream.write_all(bytes).await?) }).await
     }
 
     /// Reads once and passes the plaintext to `on_plaintext`.
@@ -46,7 +46,7 @@ impl HttpConnection {
         mut on_plaintext: impl FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let read = self.stream.read(&mut self.wire[self.partial..]);
-        let count = within("response", async { Ok(read.await?) }).await?;
+        let count = within("response", STEP_TIMEOUT, async { Ok(read.await?) }).await?;
         if count == 0 {
             return Err(Error::new("the peer closed the connection"));
         }

@@ -43,15 +43,17 @@ impl Tasks {
         }
     }
 
-    /// Waits until all tasks have ended.
+    /// Waits until all tasks have ended, each of which has deadlines.
+    pub async fn join(&mut self) -> Result<(), Error> {
+        while let Some(ended) = self.0.join_next().await {
+            flat(ended)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until all tunnels, which have been told to close, have ended.
     pub async fn finish(&mut self) -> Result<(), Error> {
-        let all = async {
-            while let Some(ended) = self.0.join_next().await {
-                flat(ended)?;
-            }
-            Ok(())
-        };
-        let done = timeout(CLOSE_TIMEOUT, all).await;
+        let done = timeout(CLOSE_TIMEOUT, self.join()).await;
         done.unwrap_or_else(|_| {
             let [left, wait] = [self.0.len() as u64, CLOSE_TIMEOUT.as_secs()];
             Err(Error::new(format!("{left} tunnels did not close within {wait} s")))

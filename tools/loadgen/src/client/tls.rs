@@ -18,6 +18,7 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptErr
 use rustls::{ClientConfig, HandshakeKind, NamedGroup, RootCertStore};
 
 use crate::buffer::WriteBuffer;
+use crate::cli::Group;
 use crate::error::Error;
 
 /// Overhead of a record in bytes, and the largest plaintext (RFC 8446 5.1, 5.2).
@@ -26,7 +27,11 @@ const RECORD_BYTES_MAX: usize = 16 << 10;
 const SESSIONS_MAX: usize = 1024;
 
 /// One cipher suite and one group, so that every peer does the same work.
-pub fn config(ca: &Path, tickets: Option<Arc<TicketStore>>) -> Result<Arc<ClientConfig>, Error> {
+pub fn config(
+    ca: &Path,
+    group: Group,
+    tickets: Option<Arc<TicketStore>>,
+) -> Result<Arc<ClientConfig>, Error> {
     let mut roots = RootCertStore::empty();
     let place = || ca.display();
     let file = File::open(ca).map_err(|error| Error::from(error).context(place()))?;
@@ -35,7 +40,10 @@ pub fn config(ca: &Path, tickets: Option<Arc<TicketStore>>) -> Result<Arc<Client
     }
     let mut provider = aws_lc_rs::default_provider();
     provider.cipher_suites = vec![aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256];
-    provider.kx_groups = vec![aws_lc_rs::kx_group::X25519];
+    provider.kx_groups = vec![match group {
+        Group::X25519 => aws_lc_rs::kx_group::X25519,
+        Group::X25519MlKem768 => aws_lc_rs::kx_group::X25519MLKEM768,
+    }];
     let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_root_certificates(roots)
@@ -115,6 +123,11 @@ impl Tls {
 
     pub fn kind(&self) -> Option<HandshakeKind> {
         self.0.handshake_kind()
+    }
+
+    /// The negotiated key exchange group.
+    pub fn group(&self) -> Option<NamedGroup> {
+        self.0.negotiated_key_exchange_group().map(|group| group.name())
     }
 
     /// Processes received records in `wire`. Passes plaintext to `on_plaintext`, writes TLS

@@ -17,6 +17,8 @@ pub enum Action {
     Yield,
     /// Send a Close and finish.
     Close,
+    /// Finish without a Close.
+    Finish,
 }
 
 pub trait TunnelDriver: MessageHandler {
@@ -63,6 +65,7 @@ impl<T: TunnelDriver + 'static> Tunnel<T> {
                 Action::Wait => {}
                 Action::Yield => context.waker().wake_by_ref(),
                 Action::Close => connection.close()?,
+                Action::Finish => return Poll::Ready(Ok(())),
             }
             ready!(connection.poll_read_once(context, driver))?;
         }

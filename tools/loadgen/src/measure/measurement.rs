@@ -44,6 +44,11 @@ impl Stats {
         self.latencies.borrow().quantile(share)
     }
 
+    /// Removes the latencies recorded so far, to begin another period.
+    pub fn take_latencies(&self) -> Histogram {
+        self.latencies.take()
+    }
+
     /// Waits for `time`. Fails if no unit is completed for [`STALL`].
     pub async fn wait(&self, time: Duration) -> Result<(), Error> {
         let (mut left, mut seen, mut still) = (time, self.units.get(), Duration::ZERO);

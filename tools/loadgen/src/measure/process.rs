@@ -37,16 +37,21 @@ impl Sample {
 
 /// Proportional set size of all processes in bytes; `None` without `--pids`.
 pub fn pss(pids: &[u32]) -> Result<Option<u64>, Error> {
-    let mut sum = None;
-    for &pid in pids {
-        let rollup = read(pid, "smaps_rollup")?;
-        let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
-        let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        let kib =
-            kib.ok_or_else(|| Error::new(format!("process {pid}: no Pss in smaps_rollup")))?;
-        sum = Some(sum.unwrap_or_default() + kib * 1024);
+    sum_kib(pids, "smaps_rollup", "Pss:")
+}
+
+/// Resets the peak that [`peak_rss`] returns to the present size.
+pub fn reset_peak_rss(pids: &[u32]) -> Result<(), Error> {
+    for pid in pids {
+        fs::write(format!("/proc/{pid}/clear_refs"), "5")
+            .map_err(|error| Error::from(error).context(format!("process {pid}: clear_refs")))?;
     }
-    Ok(sum)
+    Ok(())
+}
+
+/// Sum of the largest resident set sizes of all processes in bytes; `None` without `--pids`.
+pub fn peak_rss(pids: &[u32]) -> Result<Option<u64>, Error> {
+    sum_kib(pids, "status", "VmHWM:")
 }
 
 /// CPU time of all threads as counted by the scheduler.
@@ -73,4 +78,17 @@ fn ticks(pid: u32) -> Result<[u64; 2], Error> {
 fn read(pid: u32, name: &str) -> Result<String, Error> {
     fs::read_to_string(format!("/proc/{pid}/{name}"))
         .map_err(|error| Error::from(error).context(format!("process {pid}")))
+}
+
+/// Sum in bytes of the values in KiB that follow `label` in a file of /proc.
+fn sum_kib(pids: &[u32], file: &str, label: &str) -> Result<Option<u64>, Error> {
+    let mut sum = None;
+    for &pid in pids {
+        let text = read(pid, file)?;
+        let line = text.lines().find_map(|line| line.strip_prefix(label));
+        let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        let kib = kib.ok_or_else(|| Error::new(format!("process {pid}: no {label} in {file}")))?;
+        sum = Some(sum.unwrap_or_default() + kib * 1024);
+    }
+    Ok(sum)
 }

@@ -2,13 +2,19 @@
 
 pub mod broadcast;
 pub mod bulk;
+mod child;
 pub mod churn;
 pub mod echo;
+pub mod flood;
+pub mod half_open;
 pub mod handshake;
 pub mod http;
 pub mod idle;
+pub mod living;
 pub mod open_loop;
 pub mod schedule;
+mod single_echo;
+pub mod storm;
 pub mod tunnel_set;
 
 use std::cell::Cell;
@@ -19,7 +25,7 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 
 use crate::cli::Common;
-use crate::client::connect::Connector;
+use crate::client::connect::{Connector, STEP_TIMEOUT};
 use crate::client::connection::SharedBuffers;
 use crate::client::tls::{self, TicketStore};
 use crate::error::Error;
@@ -37,7 +43,7 @@ impl Plan {
         let tickets = Arc::new(TicketStore::default());
         let tls = match &common.ca {
             Some(ca) => {
-                let config = tls::config(ca, resume.then(|| tickets.clone()))?;
+                let config = tls::config(ca, common.group, resume.then(|| tickets.clone()))?;
                 let name = ServerName::try_from(common.name.clone());
                 let name = name.map_err(|_| Error::new("--name is not a valid server name"))?;
                 Some((config, name))
@@ -51,6 +57,7 @@ impl Plan {
             sources: common.sources,
             next_source: Cell::new(0),
             buffers: SharedBuffers::new(),
+            step_timeout: Cell::new(STEP_TIMEOUT),
         };
         Ok(Self { common, connector: Rc::new(connector), tickets })
     }

@@ -40,7 +40,7 @@ impl Schedule {
         Ok(Self { start: Instant::now() + LEAD, period_ns: 1e9 / rate })
     }
 
-    fn due(&self, message: u64) -> Instant {
+    pub fn due(&self, message: u64) -> Instant {
         self.start + Duration::from_nanos((message as f64 * self.period_ns) as u64)
     }
 }
