@@ -83,7 +83,7 @@ async fn run(role: Role) -> Result<Map<String, Value>, Error> {
             scenario::handshake::run(plan, resume, reset, count).await
         }
         Role::Storm { common, hold } => {
-            scenario::storm::run(Rc::new(Plan::new(common, false)?), hold).await
+            scenario::storm::run(Rc::new(Plan::unverified(common)?), hold).await
         }
         Role::Living { common, rate, storm } => {
             scenario::living::run(&Plan::new(common, false)?, rate, storm).await

@@ -25,7 +25,8 @@ use writer::Writer;
 
 const BACKLOG: i32 = 4096;
 const READ_BYTES: usize = 256 << 10;
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// A relay connects when it accepts a client, whose handshake takes long if thousands connect at once.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// State shared by all connections.
 pub struct State {

@@ -40,10 +40,20 @@ pub struct Plan {
 
 impl Plan {
     pub fn new(common: Common, resume: bool) -> Result<Self, Error> {
+        Self::with_tls(common, resume, true)
+    }
+
+    /// With clients that do not check the server's certificate, where the load core limits the result.
+    pub fn unverified(common: Common) -> Result<Self, Error> {
+        Self::with_tls(common, false, false)
+    }
+
+    fn with_tls(common: Common, resume: bool, verify: bool) -> Result<Self, Error> {
         let tickets = Arc::new(TicketStore::default());
         let tls = match &common.ca {
             Some(ca) => {
-                let config = tls::config(ca, common.group, resume.then(|| tickets.clone()))?;
+                let config =
+                    tls::config(ca, common.group, verify, resume.then(|| tickets.clone()))?;
                 let name = ServerName::try_from(common.name.clone());
                 let name = name.map_err(|_| Error::new("--name is not a valid server name"))?;
                 Some((config, name))
