@@ -1,8 +1,8 @@
 """Scenarios that need a fresh process: idle tunnels, heartbeats, waves of churn."""
 
 VARIANT_PORT = 7061
-# Longer than the default heartbeat interval, so that each tunnel is pinged during the measurement.
-HEARTBEAT_HOLD_SECONDS = 35
+# Two default heartbeat intervals, so that each tunnel is pinged twice during the measurement.
+HEARTBEAT_HOLD_SECONDS = 60
 
 
 def idle(bench, running, tunnels, hold=5):

@@ -61,6 +61,7 @@ def facts(names):
         "compiler": peers.said("rustc", "--version"),
         "source": source(),
         "versions": {name: peers.version(name) for name in names},
+        "tls_libraries": {name: peers.tls_library(name) for name in names},
     }
 
 

@@ -1,6 +1,7 @@
 """One run of the comparison; started by benches/peers/run, in a network namespace."""
 
 import argparse
+import functools
 import os
 import pathlib
 import shutil
@@ -10,6 +11,7 @@ import tempfile
 
 import alone
 import machine
+import opening
 import peers
 import quick
 import report
@@ -60,12 +62,14 @@ def complete(settings):
     return settings
 
 
-def start_peers(yard, wanted):
-    """The peers that are available, and why the others are not."""
+def start_peers(yard, wanted, recording):
+    """The peers that are available, each also with records if `recording`, and why the others are not."""
     running, skipped = [], {}
     for name in wanted:
         try:
-            running.append(yard.peer(name))
+            peer = yard.peer(name)
+            peer.recording = yard.recording(name) if recording else None
+            running.append(peer)
         except Failed as why:
             if name.startswith("tidegate") or name in peers.RELAYS:
                 raise
@@ -84,13 +88,16 @@ def measured(bench, running):
         "idle-9000": lambda: alone.idle(bench, running, 9000),
         "heartbeats": lambda: alone.heartbeats(bench, 9000),
         "churn": lambda: alone.churn(bench, running, 10, 500),
+        **{row[0]: functools.partial(opening.storm, bench, running, *row) for row in scenarios.STORMS},
+        "living": lambda: opening.living(bench, running),
+        "flood": lambda: opening.flood(bench, running),
         "syscalls": lambda: syscalls.syscalls(bench),
         "scale": lambda: {"tunnels": scale.tunnels(bench, [64, 1000, 9000]),
                           "large": scale.large(bench)},
         "workers": lambda: scale.workers(bench),
     }
     for name, step in (quick.steps(bench, running) if settings.quick else steps).items():
-        if {"idle-500": "idle-5000"}.get(name, name) in settings.only:
+        if quick.SMALL.get(name, name) in settings.only:
             found[name] = step()
     return found
 
@@ -101,7 +108,8 @@ def run(settings, work):
     try:
         yard.backend()
         bench.corruption_is_caught()
-        running, skipped = start_peers(yard, settings.peers or peers.USUAL)
+        running, skipped = start_peers(yard, settings.peers or peers.USUAL,
+                                       "handshake-records" in settings.only)
         found = {
             "facts": machine.facts([peer.name for peer in running]) | {"skipped": skipped},
             "settings": {"rounds": settings.rounds, "seconds": settings.seconds},

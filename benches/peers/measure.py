@@ -67,9 +67,10 @@ class Bench:
                 turn = (number + at) % len(running)
                 results = seen[-1][scenario.name] = {}
                 for peer in running[turn:] + running[:turn]:
-                    if peer.name in scenario.without:
+                    target = peer.serving(scenario)
+                    if not target:
                         continue
-                    answer = self.load(peer, scenario.command, self.settings.seconds)
+                    answer = self.load(target, scenario.command, self.settings.seconds)
                     results[peer.name] = self.note(scenario.name, peer.name, answer)
                     # Wait until the last closes have been processed.
                     time.sleep(0.05)

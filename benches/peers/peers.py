@@ -17,15 +17,27 @@ USUAL = ["tidegate", "nginx", "nginx-64k", "haproxy", "haproxy-64k", "sozu", "so
          "relay-tls", "relay-tcp"]
 RELAYS = ["relay-tls", "relay-tcp"]
 PORTS = {name: 7001 + at for at, name in enumerate(USUAL)}
+RECORDING_PORTS = {name: 7021 + at for at, name in enumerate(USUAL)}
+CLASSIC, HYBRID = "X25519", "X25519MLKEM768"
 BACKEND_PORT = 6001
 
 
 class Peer:
     """A running proxy or relay."""
 
-    def __init__(self, name, port, process):
+    def __init__(self, name, port, process, hybrid=False):
         self.name, self.port, self.process = name, port, process
         self.plain = name == "relay-tcp"
+        # Whether its TLS library has X25519MLKEM768.
+        self.hybrid = hybrid
+        # The same program with records to /dev/null, if it is needed and the program can.
+        self.recording = None
+
+    def serving(self, scenario):
+        """The process for a scenario, or `None` if this peer does not support it."""
+        if self.name in scenario.without or scenario.needs == "hybrid" and not self.hybrid:
+            return None
+        return self.recording if scenario.needs == "records" else self
 
     def connect(self, work):
         """The arguments that point loadgen to this peer."""
@@ -43,6 +55,8 @@ class Yard:
     def __init__(self, work, proxy_cores="0", load_cores="1"):
         self.work, self.proxy_cores, self.load_cores = work, proxy_cores, load_cores
         self.started = []
+        # Peers whose TLS library has X25519MLKEM768.
+        self.hybrid = {"tidegate", "sozu", "sozu-64k", "relay-tls"}
 
     def start(self, name, command, cores, port):
         process = Process(self.work, name, command, cores)
@@ -63,7 +77,16 @@ class Yard:
         port = PORTS[name]
         command = getattr(self, name.split("-")[0])(name, port)
         process = self.start(name, command, cores or self.proxy_cores, port)
-        return Peer(name, port, process)
+        return Peer(name, port, process, name in self.hybrid)
+
+    def recording(self, name):
+        """A second process of a proxy, with records to /dev/null; `None` for the relays."""
+        if name in RELAYS:
+            return None
+        port = RECORDING_PORTS[name]
+        command = getattr(self, name.split("-")[0])(f"{name}-records", port)
+        command = ["sh", "-c", 'exec "$@" >/dev/null 2>&1', "sh", *command]
+        return Peer(name, port, self.start(f"{name}-records", command, self.proxy_cores, port))
 
     def variant(self, name, port, cores=None, **changes):
         """Starts tidegate with another configuration."""
@@ -92,18 +115,25 @@ class Yard:
 
     def nginx(self, name, port):
         buffers = "proxy_buffer_size 4k;"
-        if name == "nginx-64k":
+        if "64k" in name:
             buffers = ("proxy_buffer_size 64k; proxy_buffers 8 64k; proxy_busy_buffers_size 128k; "
                        "client_body_buffer_size 64k;")
-        words = {"PORT": port, "BUFFERS": buffers}
-        return [found("nginx"), "-c", self.filled("nginx.conf", name, words), "-p", self.work]
+        words = {"PORT": port, "BUFFERS": buffers, "RECORDS": "/dev/null" if records(name) else "off"}
+        program = found("nginx")
+        config = self.with_groups([program, "-t", "-p", self.work, "-c"], "nginx.conf", name, words)
+        return [program, "-c", config, "-p", self.work]
 
     def haproxy(self, name, port):
-        words = {"PORT": port, "BUFSIZE": 65536 if name == "haproxy-64k" else 16384}
-        return [found("haproxy"), "-db", "-f", self.filled("haproxy.cfg", name, words)]
+        words = {"PORT": port, "BUFSIZE": 65536 if "64k" in name else 16384}
+        words |= {"TARGET": "log stdout format raw local0" if records(name) else "",
+                  "RECORDS": "log global\n    option httplog" if records(name) else ""}
+        program = found("haproxy")
+        return [program, "-db", "-f", self.with_groups([program, "-c", "-f"], "haproxy.cfg", name, words)]
 
     def sozu(self, name, port):
-        words = {"PORT": port, "BUFFER": 65536 if name == "sozu-64k" else 16393}
+        # Records are written at this level, together with a few other messages.
+        words = {"PORT": port, "BUFFER": 65536 if "64k" in name else 16393,
+                 "LEVEL": "info" if records(name) else "error"}
         return [found("sozu"), "--config", self.filled("sozu.toml", name, words), "start"]
 
     def relay(self, name, port, workers=1):
@@ -114,6 +144,16 @@ class Yard:
             command += ["--chain", self.work / "chain.pem", "--key", self.work / "key.pem"]
         return command
 
+    def with_groups(self, check, template, name, words):
+        """The configuration with both key exchange groups, or without the hybrid if the program rejects it."""
+        for groups in (f"{HYBRID}:{CLASSIC}", CLASSIC):
+            config = self.filled(template, name, words | {"GROUPS": groups})
+            if subprocess.run([*map(str, check), config], capture_output=True).returncode == 0:
+                break
+        if HYBRID in groups:
+            self.hybrid.add(name)
+        return config
+
     def filled(self, template, name, words):
         text = (HERE / template).read_text()
         every = {"DIR": self.work, "NAME": name, "BACKEND": f"127.0.0.1:{BACKEND_PORT}"} | words
@@ -122,6 +162,10 @@ class Yard:
         path = self.work / f"{name}{pathlib.Path(template).suffix}"
         path.write_text(text)
         return path
+
+
+def records(name):
+    return name.endswith("-records")
 
 
 def program(name):
@@ -163,6 +207,21 @@ def version(name):
     here = TARGET / "peers" in pathlib.Path(path).parents
     first = said(path, "--version").splitlines()[0].removesuffix("()").strip()
     return first + (", with aws-lc-rs and simd" if here else "")
+
+
+def tls_library(name):
+    """The TLS library that the program runs with, as it names it, without its date."""
+    kind = name.split("-")[0]
+    if name == "relay-tcp":
+        return "none"
+    if kind in ("tidegate", "relay"):
+        return ", ".join(re.findall(r"rustls [^,)]+|aws-lc-rs [^,)]+", said(tidegate_program(), "--version")))
+    if kind == "sozu":
+        return "rustls, aws-lc-rs" if TARGET / "peers" in pathlib.Path(found(kind)).parents else "rustls"
+    text = said(found(kind), "-V" if kind == "nginx" else "-vv")
+    names = (re.findall(r"running with ([^)\n]*)", text) or re.findall(r"built with (.*)", text)
+             or re.findall(r"Running on (?:OpenSSL|SSL library) version : (.*)", text))
+    return re.sub(r" \d{1,2} [A-Z][a-z]{2} \d{4}.*", "", names[0]) if names else "unknown"
 
 
 def said(*command):

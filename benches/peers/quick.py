@@ -1,6 +1,7 @@
 """The part for CI: short, with a verdict that does not depend on the machine's load."""
 
 import alone
+import opening
 import syscalls
 import verdicts
 
@@ -14,11 +15,16 @@ KEPT_SHARE_MAX = 0.7
 SLACK = 0.05
 
 
+# The rows of which these are smaller variants.
+SMALL = {"idle-500": "idle-5000", "storm-hold-500": "storm-hold-2000"}
+
+
 def steps(bench, running):
     gate = [peer for peer in running if peer.name == "tidegate"]
     return {
         "idle-500": lambda: alone.idle(bench, gate, 500, hold=1),
         "churn": lambda: alone.churn(bench, gate, 2, 200),
+        "storm-hold-500": lambda: opening.storm(bench, gate, "storm-hold-500", 500, True),
         "syscalls": lambda: syscalls.syscalls(bench),
     }
 
@@ -30,6 +36,10 @@ def broken(found):
         answer = seen.get("resume", {}).get("tidegate", {})
         if answer and answer.get("full", 0) != 0:
             faults.append(f"{answer['full']} of tidegate's handshakes were not resumed")
+    for seen in found.get("storm-hold-500", []):
+        failures = seen.get("tidegate", {}).get("failures")
+        if failures:
+            faults.append(f"{failures} of 500 clients that connected at once failed")
     idle = found.get("idle-500", {}).get("tidegate", {})
     if idle.get("after_125_b", 0) > IDLE_BYTES_MAX:
         faults.append(f"{idle['after_125_b']:.0f} B an idle tunnel")

@@ -4,6 +4,7 @@ import json
 import os
 
 import measure
+import opening_tables
 import peers
 import scenarios
 import verdicts
@@ -52,15 +53,15 @@ def markdown(found):
     names = [name for name in peers.USUAL if name in found["facts"]["versions"]]
     rows = [row for row in scenarios.paired() if any(row.name in seen for seen in found["rounds"])]
     parts = [
-        opening(found), main_table(found, names, rows), shortfalls(found, rows),
+        introduction(found), main_table(found, names, rows), shortfalls(found, rows),
         ratios(found, rows), latency_table(found, names, TITLES), throughput(found, names, rows, TITLES),
-        idle_table(found, names, TITLES), calls_table(found), size_table(found),
+        opening_tables.section(found, names, TITLES), idle_table(found, names, TITLES), calls_table(found), size_table(found),
         spread_table(found, names, rows, TITLES), method(found, names),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def opening(found):
+def introduction(found):
     settings, facts = found["settings"], found["facts"]
     return f"""# Comparison with other proxies
 
@@ -73,7 +74,10 @@ proxies is in bold."""
 
 
 def main_table(found, names, rows):
-    lines = [["", *(TITLES[name] for name in names)]]
+    libraries = found["facts"]["tls_libraries"]
+    lines = [["", *(TITLES[name] for name in names)],
+             ["TLS library", *(libraries[name] for name in names)],
+             ["writes records", *("yes" if name == "tidegate" else "no" for name in names)]]
     for row in rows:
         cells = [measure.spread(measure.values(found["rounds"], row.name, name)) for name in names]
         shown = [number(cell[0]) if cell else missing(found, row, name)
@@ -109,7 +113,7 @@ def missing(found, row, name):
     answers = [seen.get(row.name, {}).get(name) for seen in found["rounds"]]
     answers = [answer for answer in answers if answer]
     if not answers:
-        return "-"
+        return "n/a" if row.needs else "-"
     why = str(answers[0].get("failed", ""))
     return "did not resume" if row.name == "resume" and "resum" in why else "failed"
 
@@ -119,7 +123,7 @@ def number(value):
 
 
 def shortfalls(found, rows):
-    lines = verdicts.shortfalls(found, rows)
+    lines = verdicts.shortfalls(found, rows) + opening_tables.shortfalls(found)
     if not lines:
         return "tidegate is better in every row and reaches every target."
     return "## Where tidegate is not better or misses its target\n\n" + "\n".join(f"- {line}" for line in lines)
@@ -146,11 +150,13 @@ def ratio_table(found, rows, reference):
               *rivals]]
     for row in rows:
         found_ratios = verdicts.of_scenario(found["rounds"], row)
-        if "target" not in found_ratios:
+        if not found_ratios:
             continue
-        (middle, least, most), aim, verdict = found_ratios["target"]
-        lines.append([row.title, f"{middle:.2f} ({least:.2f}-{most:.2f})", f"{aim:.2f}", verdict,
-                      *(rival(found_ratios.get(name)) for name in rivals)])
+        cells = ["-", "-", "-"]
+        if "target" in found_ratios:
+            (middle, least, most), aim, verdict = found_ratios["target"]
+            cells = [f"{middle:.2f} ({least:.2f}-{most:.2f})", f"{aim:.2f}", verdict]
+        lines.append([row.title, *cells, *(rival(found_ratios.get(name)) for name in rivals)])
     return table(lines) if len(lines) > 1 else ""
 
 
@@ -170,6 +176,18 @@ def notes(found):
     return "\n".join(lines) + "\n" if lines else ""
 
 
+def groups(found):
+    """The key exchange groups that were negotiated, and the proxies whose TLS library has no hybrid."""
+    negotiated = {}
+    for seen in found["rounds"]:
+        for row in ("handshake", "hybrid"):
+            for name, answer in seen.get(row, {}).items():
+                if answer.get("group"):
+                    negotiated.setdefault(answer["group"], {})[TITLES[name]] = None
+    parts = [f"{group} with {', '.join(names)}" for group, names in negotiated.items()]
+    return f"Negotiated: {'; '.join(parts)}; n/a is a TLS library without the group." if parts else ""
+
+
 def absent(skipped):
     return [f"- {TITLES[name]}: not in this run ({why})" for name, why in skipped.items()]
 
@@ -185,7 +203,8 @@ def method(found, names):
   {facts["kernel"]}; {facts["compiler"]}; tidegate at commit {facts["source"]}.
 - The proxy runs with one worker on core 0, load generator and backend on core 1; all traffic uses the
   loopback of a private network namespace, congestion control {facts["congestion_control"]}.
-- All use TLS 1.3, TLS13_AES_128_GCM_SHA256, X25519, an ECDSA P-256 certificate and TCP_NODELAY.
+- All use TLS 1.3, TLS13_AES_128_GCM_SHA256, an ECDSA P-256 certificate and TCP_NODELAY. The client offers one
+  key exchange group, X25519 except where a row says otherwise. {groups(found)}
 - {settings["rounds"]} rounds of {settings["seconds"]:g} s for each row and proxy. In each round, a row
   is measured for all proxies before the next row, and the order rotates by one. Idle memory is measured
   once per proxy, in a fresh process.
@@ -201,14 +220,16 @@ Versions:
 
 {newline.join(versions + absent(facts["skipped"]))}
 
-nginx and HAProxy are the Debian packages, which use OpenSSL. In an earlier comparison, not repeated
-here, TLS-bound work cost 1.2 to 2 times as much in such builds as in nginx 1.31 and HAProxy 3.4 built
-with AWS-LC. `$NGINX_BIN` and `$HAPROXY_BIN` select other builds.
+The TLS library decides most of a handshake's cost. In an earlier comparison, not repeated here, TLS-bound work
+cost 1.2 to 2 times as much in Debian's builds of nginx and HAProxy, with OpenSSL 3.0, as in nginx 1.31 and HAProxy
+3.4 built with AWS-LC. `$NGINX_BIN` and `$HAPROXY_BIN` select other builds.
 
 Settings (see `benches/peers/*.conf`, `.cfg` and `.toml` for the reasons):
 
 - tidegate: all default policies, the default log and a record for each tunnel and each plain request; only
   the limits per client are raised, because all clients have the same address.
+- The row with records to `/dev/null` is measured with a second process of each proxy: tidegate as above, nginx with
+  `access_log`, HAProxy with `log stdout` and `option httplog`, sozu with the log level `info`.
 - nginx: no access log, `multi_accept`, one ticket, no session cache (it made resumed handshakes more
   expensive), timeouts of one hour, `keepalive 64` to the backend, request bodies passed on as they arrive, no
   temporary files; `proxy_buffer_size` 4k (the default and smallest) or 64k.

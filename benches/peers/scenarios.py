@@ -16,6 +16,8 @@ class Scenario:
     size: int = 0
     # Peers that do not support the scenario.
     without: tuple = ()
+    # "hybrid": a TLS library with X25519MLKEM768; "records": a second process that writes records.
+    needs: str = ""
 
 
 def words(text):
@@ -56,8 +58,14 @@ def paired():
     return [
         Scenario("handshake", "full handshake + upgrade + echo + close", "handshake",
                  words("handshake --concurrency 8")),
+        Scenario("handshake-records", "the same, each proxy with records to `/dev/null`", "handshake",
+                 words("handshake --concurrency 8"), needs="records"),
         Scenario("resume", "resumed", "handshake", words("handshake --resume --concurrency 8"),
                  without=("relay-tcp",)),
+        Scenario("hybrid", "full, with X25519MLKEM768", "handshake",
+                 words("handshake --group x25519mlkem768 --concurrency 8"), needs="hybrid"),
+        Scenario("reset", "full handshake + upgrade + echo + reset", "handshake",
+                 words("handshake --reset --concurrency 8")),
         *echoes(),
         Scenario("bulk-down", "bulk down, per MiB", "message",
                  words(f"bulk --direction down --size {64 * KIB} --tunnels 4"), 64 * KIB),
@@ -71,8 +79,13 @@ def paired():
     ]
 
 
-# Run once per peer, in a fresh process; memory measurements vary little.
-ALONE = ["idle-5000", "idle-9000", "heartbeats", "churn", "syscalls", "scale", "workers"]
+# (row, tunnels, whether they are held until all are open)
+STORMS = [(f"storm-{form}-{tunnels}", tunnels, form == "hold")
+          for form in ("hold", "pass") for tunnels in (2000, 9000)]
+
+# Not in the paired rounds: most need a fresh process for each measurement.
+ALONE = ["idle-5000", "idle-9000", "heartbeats", "churn", *(name for name, _, _ in STORMS), "living", "flood",
+         "syscalls", "scale", "workers"]
 
 
 def all_names():

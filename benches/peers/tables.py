@@ -87,7 +87,7 @@ def heartbeats(found):
     shares = {name: results[name].get("idle_cpu_share") for name in results}
     shown = {name: "failed" if share is None else f"{100 * share:.3f} %" for name, share in shares.items()}
     return (f"{results['default']['tunnels']:,} idle tunnels use {shown['without']} of a core in tidegate without "
-            f"heartbeats (target: under 0.1 %)\nand {shown['default']} with the default heartbeats (target: under 3 %).")
+            f"heartbeats (target: under 0.1 %)\nand {shown['default']} with the default heartbeats (target: under 1 %).")
 
 
 def churn(found, names, titles):

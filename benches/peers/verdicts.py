@@ -146,7 +146,7 @@ def growth(found):
 def load(found):
     """Heartbeats, system calls, scaling and workers."""
     lines = []
-    for name, most in (("without", 0.001), ("default", 0.03)):
+    for name, most in (("without", 0.001), ("default", 0.01)):
         share = found.get("heartbeats", {}).get(name, {}).get("idle_cpu_share")
         if share is not None and share >= most:
             lines.append(f"9,000 idle tunnels, {name} heartbeats: {100 * share:.2f} % of a core, target "
