@@ -79,7 +79,7 @@ class Bench:
 
     def corruption_is_caught(self):
         """Checks that the load generator detects corrupted bytes; otherwise the results mean nothing."""
-        command = self.yard.relay("relay-tcp", CORRUPT_PORT) + ["--corrupt", "300007"]
+        command = self.yard.relay("relay-tcp", CORRUPT_PORT) + ["--corrupt", "30011"]
         process = self.yard.start("relay-corrupt", command, self.yard.proxy_cores, CORRUPT_PORT)
         liar = peers.Peer("relay-tcp", CORRUPT_PORT, process)
         for command in (["echo", "--size", 1024, "--inflight", 1, "--tunnels", 1],
