@@ -67,18 +67,18 @@ impl FramingChecker {
 /// received bytes can be read without a copy.
 #[derive(Debug)]
 pub struct FramingStream<S> {
-    stream: S,
+    stream: Box<S>,
     checker: FramingChecker,
 }
 
 impl<S> FramingStream<S> {
     /// Scans the bytes received from `stream` with `checker`.
-    pub fn new(stream: S, checker: FramingChecker) -> Self {
+    pub fn new(stream: Box<S>, checker: FramingChecker) -> Self {
         Self { stream, checker }
     }
 
     /// Returns the wrapped stream.
-    pub fn into_inner(self) -> S {
+    pub fn into_inner(self) -> Box<S> {
         self.stream
     }
 }

@@ -306,10 +306,7 @@ mod tests {
         // The peer accepts a few bytes at first.
         script.set_send_allowance(10);
         let output = ResponseOutput::default();
-        let io = OutputStream::new(
-            HttpIo::new(Box::new(stream), Duration::from_secs(9)),
-            output.clone(),
-        );
+        let io = OutputStream::new(HttpIo::new(stream, Duration::from_secs(9)), output.clone());
         let service = service_fn(|request: Request<Incoming>| {
             let frames = [Ok(Frame::data(Bytes::from_static(b"part"))), Err("broken")];
             let body = boxed(StreamBody::new(futures_util::stream::iter(frames)));

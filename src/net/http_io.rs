@@ -19,7 +19,7 @@ use crate::net::{PARTS_MAX, Recv, SEND_BYTES_MAX, Stream};
 /// [`io::ErrorKind::TimedOut`]; hyper has no such timeout.
 #[derive(Debug)]
 pub struct HttpIo<S> {
-    stream: Box<S>,
+    stream: S,
     /// Received bytes that did not fit into hyper's buffer; at most [`RECV_BYTES`].
     excess: Vec<u8>,
     write_timeout: Duration,
@@ -28,12 +28,12 @@ pub struct HttpIo<S> {
 
 impl<S: Stream> HttpIo<S> {
     /// Adapts a stream on which nothing has been read yet.
-    pub fn new(stream: Box<S>, write_timeout: Duration) -> Self {
+    pub fn new(stream: S, write_timeout: Duration) -> Self {
         Self { stream, excess: Vec::new(), write_timeout, stall: None }
     }
 
     /// The stream, and the received bytes that hyper has not read.
-    pub fn into_parts(self) -> (Box<S>, Vec<u8>) {
+    pub fn into_parts(self) -> (S, Vec<u8>) {
         (self.stream, self.excess)
     }
 
@@ -195,7 +195,7 @@ mod tests {
     #[tokio::test]
     async fn excess_is_returned_with_the_stream() {
         let (stream, script) = script();
-        let mut io = HttpIo::new(Box::new(stream), Duration::from_secs(1));
+        let mut io = HttpIo::new(stream, Duration::from_secs(1));
         script.push(b"0123456789");
         assert_eq!(read(&mut io, 4).await.unwrap(), b"0123");
         assert_eq!(read(&mut io, 4).await.unwrap(), b"4567");
@@ -206,7 +206,7 @@ mod tests {
     #[tokio::test]
     async fn excess_is_freed_after_it_was_read() {
         let (stream, script) = script();
-        let mut io = HttpIo::new(Box::new(stream), Duration::from_secs(1));
+        let mut io = HttpIo::new(stream, Duration::from_secs(1));
         script.push(b"0123");
         script.push_closed();
         assert_eq!(read(&mut io, 3).await.unwrap(), b"012");
@@ -219,7 +219,7 @@ mod tests {
     #[tokio::test]
     async fn truncation_is_an_error() {
         let (stream, script) = script();
-        let mut io = HttpIo::new(Box::new(stream), Duration::from_secs(1));
+        let mut io = HttpIo::new(stream, Duration::from_secs(1));
         script.push_truncated();
         assert_eq!(read(&mut io, 3).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
@@ -229,7 +229,7 @@ mod tests {
     async fn stalled_write_times_out() {
         let (stream, script) = script();
         script.set_send_allowance(3);
-        let mut io = HttpIo::new(Box::new(stream), Duration::from_secs(30));
+        let mut io = HttpIo::new(stream, Duration::from_secs(30));
         let start = Instant::now();
         let wrote = poll_fn(|cx| Pin::new(&mut io).poll_write(cx, b"0123456789")).await.unwrap();
         assert_eq!(wrote, 10);
@@ -249,7 +249,7 @@ mod tests {
     #[tokio::test]
     async fn large_write_is_accepted_in_part() {
         let (stream, script) = script();
-        let mut io = HttpIo::new(Box::new(stream), Duration::from_secs(30));
+        let mut io = HttpIo::new(stream, Duration::from_secs(30));
         let large = vec![7; 3 * SEND_BYTES_MAX / 2];
         let bufs = [IoSlice::new(b"head"), IoSlice::new(&large)];
         let wrote = poll_fn(|cx| Pin::new(&mut io).poll_write_vectored(cx, &bufs)).await.unwrap();
@@ -269,7 +269,7 @@ mod tests {
         });
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
-            .serve_connection(HttpIo::new(Box::new(stream), Duration::from_secs(1)), service);
+            .serve_connection(HttpIo::new(stream, Duration::from_secs(1)), service);
         let parts = connection.without_shutdown().await.unwrap();
         assert_eq!(&parts.read_buf[..], b"\x81\x85abcdhello");
         let (_, rest) = parts.io.into_parts();

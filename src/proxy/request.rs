@@ -315,7 +315,7 @@ impl ConnectionContext {
 
     /// The reason to reject a request during a drain, after its record says what undoes it.
     fn draining(&self, route: &Route, log: &mut RequestLog) -> RejectReason {
-        log.set_detail(truncate(&drained::describe(&self.state, route)));
+        log.set_detail(truncate(&drained::describe(&self.state, route)).into_owned());
         RejectReason::Draining
     }
 }

@@ -168,7 +168,7 @@ async fn serve(stream: &[u8]) -> Vec<(String, bool)> {
             Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
         }
     });
-    let ours = FramingStream::new(PlainStream::new(ours), checker.clone());
+    let ours = FramingStream::new(Box::new(PlainStream::new(ours)), checker.clone());
     let io = HttpIo::new(ours, Duration::from_secs(1));
     let client = async {
         let (mut reads, mut writes) = tokio::io::split(&mut theirs);
