@@ -125,7 +125,7 @@ impl Future for TurnRequest {
     }
 }
 
-/// Of so many turns in a row at most all but one go to connections that have begun.
+/// Out of this number of turns, all but one may go to connections that have begun.
 const BEGUN_IN_A_ROW: usize = 4;
 
 #[cfg(test)]

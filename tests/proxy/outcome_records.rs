@@ -18,8 +18,11 @@ async fn every_tunnel_and_rejection_has_one_record() {
     let proxy = Proxy::start(&route(&[mock.address()], "path = \"/ws\"\n")).await;
     let client = Client::new(&proxy).await;
     close_normally(client.raw_tunnel().await, mock.accept().await).await;
-    reset(client.raw_tunnel().await);
-    drop(mock.accept().await);
+    let tunnel = client.raw_tunnel().await;
+    let mut backend = mock.accept().await;
+    reset(tunnel);
+    // The proxy would see both ends at once if the backend left as well.
+    read_to_end(&mut backend).await;
     let mut tunnel = client.raw_tunnel().await;
     tunnel.write_all(b"garbage!").await.unwrap();
     drop((tunnel, mock.accept().await));
