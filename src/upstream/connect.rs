@@ -1,5 +1,6 @@
 //! Connecting to a backend: one deadline covers all backends and addresses that are tried.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,11 +29,11 @@ pub struct BackendConnection {
 
 /// A new or a used connection.
 #[derive(Debug)]
-pub enum Link {
+pub enum Link<Used = HttpConnection> {
     /// A new one, on which no request has been sent, with `TCP_NODELAY` set.
     New(Socket),
     /// One that has carried requests.
-    Used(HttpConnection),
+    Used(Used),
 }
 
 /// The backend and the address that a connection leads to.
@@ -73,11 +74,8 @@ impl Connector<'_> {
     /// [`RejectReason::NoDescriptors`] when this process has no file descriptor or memory
     /// for a socket.
     pub async fn connect(&self) -> Result<(Socket, ConnectedBackend), ConnectError> {
-        let BackendConnection { link, to } = self.connect_or_reuse(None).await?;
-        match link {
-            Link::New(socket) => Ok((socket, to)),
-            Link::Used(http) => Ok((http.into_parts().0, to)),
-        }
+        let (Link::New(socket), to) = self.try_backends(|_, _| None::<Infallible>).await?;
+        Ok((socket, to))
     }
 
     /// As [`connect`](Self::connect), but takes an idle connection if the backend has one that is `wanted`.
@@ -88,22 +86,30 @@ impl Connector<'_> {
         &self,
         wanted: Option<Wanted>,
     ) -> Result<BackendConnection, ConnectError> {
+        let take = |backend: &Backend, address| backend.idle.take(address, wanted?);
+        let (link, to) = self.try_backends(take).await?;
+        Ok(BackendConnection { link, to })
+    }
+
+    /// Connects to the first backend that accepts, or uses the connection to it that `take` returns.
+    async fn try_backends<Used>(
+        &self,
+        take: impl Fn(&Backend, SocketAddr) -> Option<Used>,
+    ) -> Result<(Link<Used>, ConnectedBackend), ConnectError> {
         let deadline = Instant::now() + self.limit;
         let mut failed = ConnectError::new();
         for (index, backend) in self.order.iter().enumerate() {
             let started = Instant::now();
             let until = attempt_deadline(deadline, index + 1 == self.order.len());
-            let error = match timeout_at(until, self.connect_backend(backend, wanted, until)).await
-            {
-                Ok(Ok((link, address))) => {
+            let error = match self.connect_backend(backend, &take, until).await {
+                Ok((link, address)) => {
                     if matches!(link, Link::New(_)) {
                         backend.record_connection();
                     }
                     let to = ConnectedBackend { backend: Arc::clone(backend), address };
-                    return Ok(BackendConnection { link, to });
+                    return Ok((link, to));
                 }
-                Ok(Err(error)) => error,
-                Err(elapsed) => elapsed.into(),
+                Err(error) => error,
             };
             let cause = cause(&error);
             failed.push(backend, &cause);
@@ -122,13 +128,13 @@ impl Connector<'_> {
         Err(failed)
     }
 
-    /// Tries every address of a backend. The error is the one of the last attempt.
-    async fn connect_backend(
+    /// Tries every address of a backend, until the time is up. The error is the one of the last attempt.
+    async fn connect_backend<Used>(
         &self,
         backend: &Backend,
-        wanted: Option<Wanted>,
+        take: &impl Fn(&Backend, SocketAddr) -> Option<Used>,
         until: Instant,
-    ) -> io::Result<(Link, SocketAddr)> {
+    ) -> io::Result<(Link<Used>, SocketAddr)> {
         let resolving = backend.resolver.addresses(self.net, &backend.address);
         let found = match timeout_at(until, resolving).await {
             Ok(found) => found,
@@ -138,8 +144,8 @@ impl Connector<'_> {
         let addresses = address_order(self.key, &found);
         let mut last = io::Error::other("the name has no address");
         for (index, address) in addresses.iter().enumerate() {
-            if let Some(http) = wanted.and_then(|wanted| backend.idle.take(*address, wanted)) {
-                return Ok((Link::Used(http), *address));
+            if let Some(used) = take(backend, *address) {
+                return Ok((Link::Used(used), *address));
             }
             let until = attempt_deadline(until, index + 1 == addresses.len());
             let connecting = self.connect_address(*address);
