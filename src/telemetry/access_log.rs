@@ -195,10 +195,9 @@ impl LineSink for AccessFile {
             self.file.write_all(b"\n").map_err(|source| WriteError { written: 0, source })?;
             self.torn = false;
         }
-        write_lines(&mut self.file, lines).map_err(|error| {
+        write_lines(&mut self.file, lines).inspect_err(|error| {
             let partial = error.partial_bytes(lines);
             self.torn = partial > 0 && self.truncate_partial(partial).is_err();
-            error
         })
     }
 
