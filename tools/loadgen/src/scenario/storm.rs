@@ -51,7 +51,12 @@ pub async fn run(plan: Rc<Plan>, hold: bool) -> Result<Map<String, Value>, Error
     let mut measurement = Measurement::default();
     measurement.add(&from, &Sample::take(pids)?, storm.stats.units.get() as f64);
     let peak = peak_rss(pids)?;
-    tasks.abort_all().await;
+    if hold {
+        // They close with the process, after its report: `living` measures the storm without its end.
+        std::mem::forget(tasks);
+    } else {
+        tasks.abort_all().await;
+    }
 
     let failures = storm.failures.borrow();
     if measurement.units == 0.0 {
