@@ -17,10 +17,13 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Map, json};
+use tokio::net::TcpStream;
+use tokio::select;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use super::connections::{AdminConnections, AdminPermit, PermitRevoked};
 use super::status::cache::StatusCache;
 use super::status::document::process_snapshot;
 use super::status::page;
@@ -49,13 +52,16 @@ pub fn serve(
     // An attacker who can connect directly gains nothing from DNS rebinding.
     let any_host = !listener.local_addr().ip().is_loopback();
     async move {
-        let mut open = JoinSet::new();
+        let mut tasks = JoinSet::new();
+        let connections = AdminConnections::new(admin.state.metrics.clone());
         let each = |event| match event {
             AcceptEvent::Connection(accepted) => {
-                while open.try_join_next().is_some() {}
-                // Connections above the limit are closed.
-                if open.len() < CONNECTIONS_MAX {
-                    open.spawn(serve_connection(admin.clone(), accepted.io, any_host));
+                while tasks.try_join_next().is_some() {}
+                // The listener accepts from the operating system only.
+                let Socket::Tcp(io) = accepted.io else { return };
+                let io = Arc::new(io);
+                if let Some((permit, revoked)) = connections.admit(&io, accepted.peer) {
+                    tasks.spawn(serve_connection(admin.clone(), io, permit, revoked, any_host));
                 }
             }
             AcceptEvent::Paused(error, _) => warn!(%error, "admin: accept failed, pausing"),
@@ -65,12 +71,29 @@ pub fn serve(
     }
 }
 
-async fn serve_connection(admin: Admin, io: Socket, any_host: bool) {
-    let service = service_fn(|request: Request<Incoming>| {
-        let admin = admin.clone();
-        async move {
-            Ok::<_, Infallible>(with_security_headers(respond(&admin, &request, any_host).await))
-        }
+async fn serve_connection(
+    admin: Admin,
+    io: Arc<TcpStream>,
+    permit: AdminPermit,
+    revoked: PermitRevoked,
+    any_host: bool,
+) {
+    select! {
+        _ = revoked => {}
+        _ = timeout(CONNECTION_TIMEOUT, serve_request(&admin, io, &permit, any_host)) => {}
+    }
+}
+
+async fn serve_request(admin: &Admin, io: Arc<TcpStream>, permit: &AdminPermit, any_host: bool) {
+    // A silent connection has no buffers.
+    let Ok(Ok(1..)) = timeout(REQUEST_TIMEOUT, io.peek(&mut [0])).await else { return };
+    permit.request_started();
+    // The permit held the only other reference.
+    let Some(io) = Arc::into_inner(io) else { return };
+    let service = service_fn(|request: Request<Incoming>| async move {
+        permit.request_complete();
+        let response = respond(admin, permit, &request, any_host).await;
+        Ok::<_, Infallible>(with_security_headers(response))
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -79,10 +102,15 @@ async fn serve_connection(admin: Admin, io: Socket, any_host: bool) {
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(io), service);
     // The response to a failed connection has no reader, so errors are ignored.
-    let _ = timeout(CONNECTION_TIMEOUT, serving).await;
+    let _ = serving.await;
 }
 
-async fn respond(admin: &Admin, request: &Request<Incoming>, any_host: bool) -> Response<Body> {
+async fn respond(
+    admin: &Admin,
+    permit: &AdminPermit,
+    request: &Request<Incoming>,
+    any_host: bool,
+) -> Response<Body> {
     let path = request.uri().path();
     // Load balancers send arbitrary Host headers, and `/readyz` reveals only one word.
     if !any_host && path != "/readyz" && !has_own_host(request) {
@@ -98,6 +126,9 @@ async fn respond(admin: &Admin, request: &Request<Incoming>, any_host: bool) -> 
         "/healthz" => typed(JSON, healthz(&admin.state)),
         "/readyz" if admin.state.serves_new_clients() => text(StatusCode::OK, "ready\n"),
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "unready\n"),
+        "/metrics" | "/status" | "/status.json" if !permit.start_document() => {
+            text(StatusCode::SERVICE_UNAVAILABLE, DOCUMENTS_BUSY)
+        }
         "/metrics" => {
             let scrape =
                 |admin: Admin| admin.state.metrics.scrape(process_snapshot(&admin.state)).into();
@@ -191,8 +222,9 @@ const PATHS: &str = "\
 const MISDIRECTED: &str = "\
     this listener is on loopback and accepts only `localhost` or an IP address as the host, so \
     that web pages cannot read it through a browser (DNS rebinding)\n";
+const DOCUMENTS_BUSY: &str =
+    "too many clients are reading metrics or status, and do not finish; try again later\n";
 const JSON: &str = "application/json";
 
-const CONNECTIONS_MAX: usize = 32;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);

@@ -32,6 +32,8 @@ pub struct Metrics {
     dropped: Counters<DROPS>,
     rejected: Counters<REJECTS>,
     redirected: Counter,
+    /// Connections of the admin listener that were closed to make room for others.
+    pub admin_connections_dropped: Counter,
     handshakes: [DurationHistogram<HandshakeBounds>; 4],
     forwarded_addresses: Counters<{ AddrSource::REPORTED.len() }>,
     /// By outcome: 0 rejected, 1 applied.

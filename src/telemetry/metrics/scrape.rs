@@ -195,6 +195,12 @@ impl Scrape {
             by_stage(self.metrics.drops()),
         )?;
         text.counters(
+            "admin_connections_dropped",
+            "Connections of the admin listener closed without a complete request, because too many were open",
+            None,
+            [([], self.metrics.admin_connections_dropped.get())],
+        )?;
+        text.counters(
             "requests_rejected",
             "Requests rejected (stage `response`: responses aborted), by stage and reason",
             None,
