@@ -228,6 +228,28 @@ async fn slow_client_above_the_rate_stays_open() {
     assert_eq!(tunnel.client.recv_frame().await.payload, b"still here");
 }
 
+// Requirements: TC08.
+#[tokio::test(start_paused = true)]
+async fn reader_below_the_rate_is_closed() {
+    for side in Side::BOTH {
+        let mut setup = Setup { capacity: 100, ..Setup::default() };
+        setup.policy.min_write_rate = NonZeroU64::new(30);
+        let mut tunnel = TestTunnel::new(StreamKind::Scripted, setup).await;
+        match side {
+            Side::Client => tunnel.backend.send(&unmasked(BINARY, &[7; 1000])).await,
+            Side::Backend => tunnel.client.send(&masked(BINARY, &[7; 1000])).await,
+        }
+        for _ in 0..3 {
+            sleep(Duration::from_secs(10)).await;
+            match side {
+                Side::Client => tunnel.client.recv(100).await,
+                Side::Backend => tunnel.backend.recv(100).await,
+            };
+        }
+        assert_eq!(tunnel.summary().await.reason, TerminationReason::WriteTooSlow(side));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn pong_received_before_its_deadline_counts() {
     let mut tunnel = TestTunnel::new(StreamKind::Scripted, with_heartbeat()).await;
