@@ -132,6 +132,15 @@ impl ClientKey {
     }
 }
 
+#[cfg(test)]
+impl ClientKey {
+    /// The key of 192.0.2.`last`, for tests.
+    pub fn sample(last: u8) -> Self {
+        let addr = ClientAddr::without_port(Ipv4Addr::new(192, 0, 2, last).into());
+        Self::new(&addr, KeyPrefixes::default())
+    }
+}
+
 impl fmt::Display for ClientKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_whole_address() {

@@ -226,12 +226,6 @@ const SHARDS: usize = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::{ClientAddr, KeyPrefixes};
-
-    fn key(last: u8) -> ClientKey {
-        let addr = format!("192.0.2.{last}:1").parse().unwrap();
-        ClientKey::new(&ClientAddr::new(addr), KeyPrefixes::default())
-    }
 
     fn tunnel(
         counts: &Arc<ConcurrencyLimits>,
@@ -239,7 +233,7 @@ mod tests {
         route: &RouteTunnels,
     ) -> Result<Permit, RejectReason> {
         let limits = TunnelLimits { total: 3, per_client: 2, per_route: Some(2) };
-        counts.admit_tunnel(key(client), route, limits)
+        counts.admit_tunnel(ClientKey::sample(client), route, limits)
     }
 
     #[test]
@@ -268,7 +262,7 @@ mod tests {
         per_client: usize,
     ) -> Result<Permit, DropReason> {
         let mut permit = counts.admit_connection(total)?;
-        permit.assign_client(key(last), per_client).map(|()| permit)
+        permit.assign_client(ClientKey::sample(last), per_client).map(|()| permit)
     }
 
     #[test]
@@ -298,7 +292,7 @@ mod tests {
         let counts = Arc::new(ConcurrencyLimits::default());
         let route = RouteTunnels::default();
         let limits = TunnelLimits { total: 0, per_client: 1, per_route: None };
-        assert!(counts.admit_tunnel(key(1), &route, limits).is_err());
+        assert!(counts.admit_tunnel(ClientKey::sample(1), &route, limits).is_err());
         assert!(connection(&counts, 1, 1, 0).is_err());
         assert_eq!(counts.connections(), 0);
         let entries: usize = counts.shards.iter().map(|s| s.lock().unwrap().len()).sum();

@@ -46,21 +46,13 @@ impl<T> FairQueue<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use super::*;
-    use crate::client::{ClientAddr, KeyPrefixes};
-
-    fn client(last: u8) -> ClientKey {
-        let addr = SocketAddr::from(([192, 0, 2, last], 1));
-        ClientKey::new(&ClientAddr::new(addr), KeyPrefixes::default())
-    }
 
     #[test]
     fn clients_take_turns() {
         let mut queue = FairQueue::default();
         for (key, entry) in [(1, "a1"), (1, "a2"), (1, "a3"), (2, "b1"), (3, "c1"), (2, "b2")] {
-            queue.push(client(key), entry);
+            queue.push(ClientKey::sample(key), entry);
         }
         let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
         assert_eq!(order, ["a1", "b1", "c1", "a2", "b2", "a3"]);
@@ -70,9 +62,9 @@ mod tests {
     #[test]
     fn newcomer_waits_for_one_entry_of_each_client() {
         let mut queue = FairQueue::default();
-        (0..100).for_each(|n| queue.push(client(1), n));
+        (0..100).for_each(|n| queue.push(ClientKey::sample(1), n));
         assert_eq!(queue.pop(), Some(0));
-        queue.push(client(2), 1000);
+        queue.push(ClientKey::sample(2), 1000);
         assert_eq!([queue.pop(), queue.pop(), queue.pop()], [Some(1), Some(1000), Some(2)]);
     }
 }

@@ -1,6 +1,6 @@
 //! Turns for connections that are being opened. Everything up to the first response needs a turn, and there
-//! are few, so that connections which arrive together are opened a few at a time: the first are finished
-//! early, and those that wait cost no buffers. All of them in turn would all be finished last.
+//! are few, so that connections which arrive together are opened a few at a time: the first are ready early,
+//! and those that wait have no buffers. If all progressed at once, all would be ready late.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -47,7 +47,7 @@ pub enum OpeningProgress {
 }
 
 impl Turns {
-    /// Creates as many turns.
+    /// Creates this many turns.
     pub fn new(count: usize) -> Arc<Self> {
         let (begun, new) = Default::default();
         Arc::new(Self { queues: Mutex::new(Queues { free: count, begun, new, begun_in_a_row: 0 }) })
@@ -71,7 +71,7 @@ impl Turns {
         TurnRequest(receiver)
     }
 
-    /// Gives a turn to the next that still waits.
+    /// Gives a turn to the next request that was not dropped.
     fn pass_on(self: &Arc<Self>) {
         while let Some(next) = self.queues().next_or_free() {
             match next.send(Turn(Some(self.clone()))) {
@@ -130,15 +130,7 @@ const BEGUN_IN_A_ROW: usize = 4;
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use super::*;
-    use crate::client::{ClientAddr, KeyPrefixes};
-
-    fn client(last: u8) -> ClientKey {
-        let addr = SocketAddr::from(([192, 0, 2, last], 1));
-        ClientKey::new(&ClientAddr::new(addr), KeyPrefixes::default())
-    }
 
     /// The requests that have a turn, which they keep.
     fn granted(requests: &mut [TurnRequest]) -> Vec<bool> {
@@ -150,7 +142,7 @@ mod tests {
     fn turns_are_passed_on_in_order() {
         let turns = Turns::new(2);
         let mut requests: Vec<_> =
-            (0..4).map(|_| turns.request(client(1), OpeningProgress::New)).collect();
+            (0..4).map(|_| turns.request(ClientKey::sample(1), OpeningProgress::New)).collect();
         assert_eq!(granted(&mut requests), [true, true, false, false]);
         drop(requests.remove(0));
         assert_eq!(granted(&mut requests), [true, true, false]);
@@ -165,10 +157,11 @@ mod tests {
     #[test]
     fn begun_comes_first_but_does_not_starve_new() {
         let turns = Turns::new(1);
-        let held = turns.request(client(1), OpeningProgress::New);
-        let new: Vec<_> = (0..3).map(|_| turns.request(client(2), OpeningProgress::New)).collect();
+        let held = turns.request(ClientKey::sample(1), OpeningProgress::New);
+        let new: Vec<_> =
+            (0..3).map(|_| turns.request(ClientKey::sample(2), OpeningProgress::New)).collect();
         let begun: Vec<_> =
-            (0..6).map(|_| turns.request(client(3), OpeningProgress::Begun)).collect();
+            (0..6).map(|_| turns.request(ClientKey::sample(3), OpeningProgress::Begun)).collect();
         let mut waiting: Vec<_> = new
             .into_iter()
             .map(|one| ("new", one))
@@ -188,10 +181,11 @@ mod tests {
     #[test]
     fn thousands_that_gave_up_are_skipped() {
         let turns = Turns::new(1);
-        let held = turns.request(client(1), OpeningProgress::New);
-        let gone: Vec<_> =
-            (0..50_000).map(|_| turns.request(client(1), OpeningProgress::New)).collect();
-        let last = turns.request(client(1), OpeningProgress::New);
+        let held = turns.request(ClientKey::sample(1), OpeningProgress::New);
+        let gone: Vec<_> = (0..50_000)
+            .map(|_| turns.request(ClientKey::sample(1), OpeningProgress::New))
+            .collect();
+        let last = turns.request(ClientKey::sample(1), OpeningProgress::New);
         drop(gone);
         drop(held);
         assert!(!last.0.is_empty());

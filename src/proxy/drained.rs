@@ -1,5 +1,7 @@
 //! Why requests are rejected during a drain.
 
+use std::sync::Arc;
+
 use super::route::Route;
 use super::state::ProxyState;
 use crate::upstream::pool::Backend;
@@ -16,7 +18,7 @@ pub fn describe(state: &ProxyState, route: &Route) -> String {
         (format!("route {name}"), format!("--route {name}"))
     } else {
         let backends = route.pool.backends();
-        let is_draining = |backend: &&std::sync::Arc<Backend>| backend.is_draining();
+        let is_draining = |backend: &&Arc<Backend>| backend.is_draining();
         let id = backends.iter().find(is_draining).map_or("ID", |backend| &backend.id);
         let is_whole = backends.iter().filter(is_draining).count() == backends.len();
         let subject = if is_whole && backends.len() > 1 { "every backend" } else { "the backend" };

@@ -218,12 +218,10 @@ async fn serve_http<S: Stream + Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::{ClientAddr, KeyPrefixes};
 
     #[tokio::test(start_paused = true)]
     async fn connection_without_a_turn_is_dropped_as_overloaded() {
-        let addr = SocketAddr::from(([192, 0, 2, 1], 1));
-        let client = ClientKey::new(&ClientAddr::new(addr), KeyPrefixes::default());
+        let client = ClientKey::sample(1);
         let turns = Turns::new(1);
         let limit = Duration::from_secs(10);
         let held = first_turn(&turns, client, limit).await.unwrap();

@@ -185,7 +185,6 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::client::{ClientAddr, KeyPrefixes};
     use crate::net::network::{NetFuture, SystemNet};
     use crate::telemetry::metrics::backend_state::BackendState;
     use crate::upstream::scripted::{assert_send, backend, backend_at, refusing_port};
@@ -201,11 +200,6 @@ mod tests {
     ) -> Result<(Socket, ConnectedBackend), ConnectError> {
         let (order, proxy_header) = (order.to_vec(), Vec::new());
         assert_send(Connector { net, order, key, proxy_header, limit }.connect()).await
-    }
-
-    fn key(last: u8) -> ClientKey {
-        let addr = SocketAddr::from(([192, 0, 2, last], 1));
-        ClientKey::new(&ClientAddr::new(addr), KeyPrefixes::default())
     }
 
     /// A resolver that rotates the addresses in its answer with each lookup, as name servers do.
@@ -243,7 +237,8 @@ mod tests {
             for _ in 0..4 {
                 // Nothing is cached, as after the end of the cache's time.
                 let order = [backend_at(("replicas.internal", 1))];
-                let (socket, _) = connect(&net, &order, key(client), LIMIT).await.unwrap();
+                let (socket, _) =
+                    connect(&net, &order, ClientKey::sample(client), LIMIT).await.unwrap();
                 let Socket::Tcp(tcp) = &socket else { panic!("TCP") };
                 of_client.insert(tcp.peer_addr().unwrap());
             }
@@ -261,7 +256,8 @@ mod tests {
         let order = [Arc::clone(&dead), Arc::clone(&alive)];
         assert_eq!(alive.state(), BackendState::Untried);
         for _ in 0..3 {
-            let (socket, to) = connect(&SystemNet, &order, key(1), LIMIT).await.unwrap();
+            let (socket, to) =
+                connect(&SystemNet, &order, ClientKey::sample(1), LIMIT).await.unwrap();
             assert!(Arc::ptr_eq(&to.backend, &alive));
             let Socket::Tcp(tcp) = &socket else { panic!("TCP") };
             assert!(tcp.nodelay().unwrap());
@@ -274,11 +270,11 @@ mod tests {
     #[tokio::test]
     async fn refused_by_all_is_no_backend() {
         let order = [backend_at(refusing_port()), backend_at(refusing_port())];
-        let error = connect(&SystemNet, &order, key(1), LIMIT).await.unwrap_err();
+        let error = connect(&SystemNet, &order, ClientKey::sample(1), LIMIT).await.unwrap_err();
         let [one, two] = [0, 1].map(|n| format!("{}: connection refused", order[n].id));
         assert_eq!(error.detail, format!("{one}; {two}"));
         assert_eq!(error.reason, RejectReason::NoBackend);
-        let error = connect(&SystemNet, &[], key(1), LIMIT).await.unwrap_err();
+        let error = connect(&SystemNet, &[], ClientKey::sample(1), LIMIT).await.unwrap_err();
         assert_eq!(error.reason, RejectReason::NoBackend);
     }
 
@@ -289,7 +285,7 @@ mod tests {
         let now = Instant::now();
         let failures = [(); 3].map(|()| order[0].health.record_failure(now, now));
         assert_eq!(failures, [false, false, true]);
-        connect(&SystemNet, &order, key(1), LIMIT).await.unwrap();
+        connect(&SystemNet, &order, ClientKey::sample(1), LIMIT).await.unwrap();
         assert!(!order[0].health.is_ejected());
     }
 
@@ -299,9 +295,9 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         // On most machines `localhost` resolves to `::1` first, where nothing listens.
         let order = [backend_at(("localhost", port))];
-        assert!(connect(&SystemNet, &order, key(1), LIMIT).await.is_ok());
+        assert!(connect(&SystemNet, &order, ClientKey::sample(1), LIMIT).await.is_ok());
         let order = [backend_at(("no-such-host.invalid", 9))];
-        let error = connect(&SystemNet, &order, key(1), LIMIT).await.unwrap_err();
+        let error = connect(&SystemNet, &order, ClientKey::sample(1), LIMIT).await.unwrap_err();
         assert_eq!(error.reason, RejectReason::NoBackend);
         let detail = "no-such-host.invalid:9: the name does not resolve: ";
         assert!(error.detail.starts_with(detail), "{error:?}");
@@ -313,18 +309,23 @@ mod tests {
         let (full, _held) = blackhole().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let order = [Arc::clone(&full), backend(&listener)];
-        let (_, to) =
-            connect(&SystemNet, &order, key(1), Duration::from_millis(400)).await.unwrap();
+        let (_, to) = connect(&SystemNet, &order, ClientKey::sample(1), Duration::from_millis(400))
+            .await
+            .unwrap();
         assert!(Arc::ptr_eq(&to.backend, &order[1]));
 
         let started = Instant::now();
         let error =
-            connect(&SystemNet, &order[..1], key(1), Duration::from_millis(200)).await.unwrap_err();
+            connect(&SystemNet, &order[..1], ClientKey::sample(1), Duration::from_millis(200))
+                .await
+                .unwrap_err();
         assert_eq!(error.reason, RejectReason::ConnectTimeout);
         assert_eq!(error.reason.key(), Some("timeouts.connect"));
         assert_eq!(error.detail, format!("{}: timed out", full.id));
         assert!(started.elapsed() < Duration::from_secs(2));
-        connect(&SystemNet, &order[..1], key(1), Duration::from_millis(50)).await.unwrap_err();
+        connect(&SystemNet, &order[..1], ClientKey::sample(1), Duration::from_millis(50))
+            .await
+            .unwrap_err();
         assert!(full.health.is_ejected(), "a timeout counts as a failure");
     }
 
@@ -373,7 +374,9 @@ mod tests {
             (Errno::CONNREFUSED, RejectReason::NoBackend, BackendState::Down),
         ] {
             for _ in 0..5 {
-                let error = connect(&FailingNet(errno), &order, key(1), LIMIT).await.unwrap_err();
+                let error = connect(&FailingNet(errno), &order, ClientKey::sample(1), LIMIT)
+                    .await
+                    .unwrap_err();
                 assert_eq!(error.reason, reason);
             }
             assert_eq!(order[0].state(), state, "{errno}");
