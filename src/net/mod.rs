@@ -17,6 +17,7 @@ pub mod socket;
 #[cfg(test)]
 pub mod testing;
 pub mod tls_engine;
+pub mod tls_records;
 #[cfg(test)]
 pub(crate) mod tokio_tls;
 pub(crate) mod unbuffered_tls;

@@ -1,37 +1,35 @@
 //! TLS without I/O: the server side of a connection over rustls' `unbuffered` API, which owns no
 //! buffers.
 //!
-//! This file fulfils the duties of that API: pending records are always encoded, also after an error,
+//! This module fulfils the duties of that API: pending records are always encoded, also after an error,
 //! consumed bytes are discarded, and rustls is never given less than the unprocessed input it still
-//! refers to. rustls 0.24 has a different API for this; only this file has to change then.
+//! refers to. rustls 0.24 has a different API for this; only this module has to change then.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::server::{
-    ClientHello, ResolvesServerCert, ServerConfig, ServerConnectionData, UnbufferedServerConnection,
-};
-use rustls::sign::CertifiedKey;
-use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, WriteTraffic,
-};
+use rustls::server::{ServerConfig, ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{ConnectionState, WriteTraffic};
 use rustls::{Error as TlsError, ProtocolVersion};
 
+use self::encode::{RECORD_OVERHEAD_BYTES, append, encode, unexpected_state};
+use self::server_name::{RequestedName, SniRecorder};
 use super::scratch::WriteBuffer;
+use super::tls_records::{CompleteRecords, DecryptBudget};
 
 /// TLS as a function of bytes. The caller keeps the input that [`decrypt`](Self::decrypt) did not
 /// consume.
 pub trait Engine: Unpin {
-    /// Consumes complete records from the front of `ciphertext`. Plaintext is written to `plain`, which
-    /// must be at least as long. Records of the TLS layer itself are appended to `replies` and must
-    /// be sent even if the outcome is an error. The next call must start with the input that was not
-    /// consumed, unaltered.
+    /// Consumes complete records from the front of `ciphertext`, as many as `budget` and `plain`
+    /// allow. Plaintext is written to `plain`, which must be longer than a record. Records of the TLS
+    /// layer itself are appended to `replies` and must be sent even if the outcome is an error. The
+    /// next call must start with the input that was not consumed, unaltered.
     fn decrypt(
         &mut self,
         ciphertext: &mut [u8],
         plain: &mut [u8],
         replies: &mut WriteBuffer,
+        budget: &mut DecryptBudget,
     ) -> DecryptOutcome;
 
     /// Appends `data` to `out` as records. `rest` is the input that the last `decrypt` left.
@@ -67,6 +65,10 @@ pub struct DecryptOutcome {
     pub consumed: usize,
     /// Bytes written to `plain`; they are valid even if there is an error.
     pub plain: usize,
+    /// Complete records that were not decrypted are left.
+    pub more: bool,
+    /// Records after the handshake that carried no data.
+    pub without_data: usize,
     /// Whether the peer has sent `close_notify`.
     pub closed: bool,
     /// A protocol error or fatal alert of the peer; nothing more can be decrypted.
@@ -80,7 +82,7 @@ pub struct EngineConfig(Arc<ServerConfig>);
 impl EngineConfig {
     /// Wraps a configuration of rustls.
     pub fn new(mut config: ServerConfig) -> Self {
-        config.cert_resolver = Arc::new(SniRecorder(config.cert_resolver));
+        config.cert_resolver = Arc::new(SniRecorder::new(config.cert_resolver));
         Self(Arc::new(config))
     }
 
@@ -105,13 +107,13 @@ pub struct ServerEngine {
     connection: UnbufferedServerConnection,
     /// The requested server name; boxed twice so that an open tunnel, which has none, stays small.
     server_name: Option<Box<RequestedName>>,
+    /// Bytes at the front of the unconsumed input, in complete records, that rustls has processed. It
+    /// keeps offsets into an incomplete handshake message there. 32 bits, so that it takes no space.
+    processed: u32,
     failed: bool,
     peer_closed: bool,
     close_notify_sent: bool,
 }
-
-/// A server name as the client wrote it.
-struct RequestedName(Box<str>);
 
 impl ServerEngine {
     /// A connection before its first byte.
@@ -122,6 +124,7 @@ impl ServerEngine {
         Ok(Self {
             connection: UnbufferedServerConnection::new(config.0.clone())?,
             server_name: None,
+            processed: 0,
             failed: false,
             peer_closed: false,
             close_notify_sent: false,
@@ -138,13 +141,55 @@ impl ServerEngine {
         self.server_name.take().map(|requested| requested.0)
     }
 
-    /// One step of [`decrypt`](Engine::decrypt). Returns whether there may be another.
+    /// Decrypts the next records of `unread`, as many as the budget allows if none carries data.
+    /// Returns whether there may be more to do within the budget.
+    fn decrypt_some(
+        &mut self,
+        unread: &mut [u8],
+        plain: &mut [u8],
+        replies: &mut WriteBuffer,
+        budget: &mut DecryptBudget,
+        outcome: &mut DecryptOutcome,
+    ) -> Result<bool, TlsError> {
+        let space = plain.len().saturating_sub(outcome.plain);
+        let processed = self.processed as usize;
+        let new = unread.get(processed..).unwrap_or_default();
+        let next = CompleteRecords::of(new, budget.records(), space);
+        let mut end = unread.len();
+        if next.count > 0 && next.more {
+            end = processed + next.len;
+        } else if next.more && outcome.plain > 0 {
+            outcome.more = true;
+            return Ok(false);
+        }
+        // Otherwise also the incomplete record at the end, or one that is too long: rustls checks
+        // their headers.
+        let was_handshaking = self.is_handshaking();
+        let (before, mut with_data) = (outcome.consumed, 0);
+        while let Some(records) = unread.get_mut(outcome.consumed - before..end) {
+            if !self.step(records, plain, replies, outcome, &mut with_data)? {
+                break;
+            }
+        }
+        let processed = (processed + next.len).saturating_sub(outcome.consumed - before);
+        self.processed = u32::try_from(processed).map_err(|_| unexpected_state())?;
+        let without_data = next.count.saturating_sub(with_data);
+        budget.charge_records(with_data, without_data);
+        if !was_handshaking {
+            outcome.without_data += without_data;
+        }
+        outcome.more = next.more;
+        Ok(next.count > 0 && next.more && !budget.is_spent() && !self.peer_closed)
+    }
+
+    /// One step of [`decrypt_some`](Self::decrypt_some). Returns whether there may be another.
     fn step(
         &mut self,
         ciphertext: &mut [u8],
         plain: &mut [u8],
         replies: &mut WriteBuffer,
         outcome: &mut DecryptOutcome,
+        with_data: &mut usize,
     ) -> Result<bool, TlsError> {
         let status = self.connection.process_tls_records(ciphertext);
         // Input that caused an error is consumed as well.
@@ -153,6 +198,7 @@ impl ServerEngine {
             ConnectionState::ReadTraffic(mut traffic) => {
                 while let Some(record) = traffic.next_record() {
                     let record = record?;
+                    *with_data += 1;
                     outcome.consumed += record.discard;
                     let end = outcome.plain + record.payload.len();
                     let target = plain.get_mut(outcome.plain..end).ok_or_else(unexpected_state)?;
@@ -188,10 +234,10 @@ impl ServerEngine {
         if self.failed || self.close_notify_sent {
             return Err(CANNOT_SEND);
         }
+        // No less, because of an incomplete handshake message, and no more: rustls would decrypt it.
+        let processed = rest.get_mut(..self.processed as usize).unwrap_or_default();
         loop {
-            // Must include the unprocessed input: rustls keeps offsets into an incomplete handshake
-            // message there.
-            match self.connection.process_tls_records(rest).state? {
+            match self.connection.process_tls_records(processed).state? {
                 ConnectionState::WriteTraffic(mut traffic) => return write(&mut traffic, out),
                 ConnectionState::EncodeTlsData(data) => encode(data, out)?,
                 ConnectionState::TransmitTlsData(sent) => sent.done(),
@@ -199,7 +245,7 @@ impl ServerEngine {
                 ConnectionState::BlockedHandshake | ConnectionState::Closed => {
                     return Err(CANNOT_SEND);
                 }
-                // `decrypt` processes input until none of these is left.
+                // `decrypt` has taken what was processed until none of these was left.
                 ConnectionState::ReadTraffic(_) | ConnectionState::ReadEarlyData(_) | _ => {
                     return Err(unexpected_state());
                 }
@@ -227,6 +273,7 @@ impl Engine for ServerEngine {
         ciphertext: &mut [u8],
         plain: &mut [u8],
         replies: &mut WriteBuffer,
+        budget: &mut DecryptBudget,
     ) -> DecryptOutcome {
         let mut outcome = DecryptOutcome::default();
         if self.failed {
@@ -237,9 +284,9 @@ impl Engine for ServerEngine {
             };
         }
         let was_handshaking = self.is_handshaking();
-        SERVER_NAME.take();
+        RequestedName::take();
         while let Some(unread) = ciphertext.get_mut(outcome.consumed..) {
-            match self.step(unread, plain, replies, &mut outcome) {
+            match self.decrypt_some(unread, plain, replies, budget, &mut outcome) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
@@ -249,13 +296,15 @@ impl Engine for ServerEngine {
                 }
             }
         }
-        if was_handshaking && let Some(name) = SERVER_NAME.take() {
-            self.server_name = Some(Box::new(RequestedName(name)));
+        if was_handshaking && let Some(name) = RequestedName::take() {
+            self.server_name = Some(Box::new(name));
         }
         outcome.closed = self.peer_closed;
         if self.peer_closed || self.failed {
             // RFC 8446 6.1: data after close_notify is ignored.
             outcome.consumed = ciphertext.len();
+            outcome.more = false;
+            self.processed = 0;
         }
         outcome
     }
@@ -305,73 +354,14 @@ impl fmt::Debug for ServerEngine {
 
 type EncodeState<'c> = WriteTraffic<'c, ServerConnectionData>;
 
-fn encode(
-    mut data: EncodeTlsData<'_, ServerConnectionData>,
-    out: &mut WriteBuffer,
-) -> Result<(), TlsError> {
-    append(out, RECORD_OVERHEAD_BYTES, |spare| match data.encode(spare) {
-        Ok(len) => Ok(len),
-        Err(EncodeError::InsufficientSize(size)) => Err(EncryptError::InsufficientSize(size)),
-        Err(EncodeError::AlreadyEncoded) => Ok(0),
-    })
-}
-
-/// Appends the output of `write`, first with `min_len` bytes of space, then with the size it requires.
-fn append(
-    out: &mut WriteBuffer,
-    min_len: usize,
-    mut write: impl FnMut(&mut [u8]) -> Result<usize, EncryptError>,
-) -> Result<(), TlsError> {
-    let mut min_len = min_len;
-    for _ in 0..2 {
-        match write(out.spare(min_len)) {
-            Ok(len) => {
-                out.advance(len);
-                return Ok(());
-            }
-            Err(EncryptError::InsufficientSize(InsufficientSizeError { required_size })) => {
-                min_len = required_size;
-            }
-            Err(EncryptError::EncryptExhausted) => return Err(TlsError::EncryptError),
-        }
-    }
-    Err(unexpected_state())
-}
-
-/// For states that the API of rustls allows, but that cannot occur as it is used here.
-fn unexpected_state() -> TlsError {
-    TlsError::General("unexpected state of the TLS connection".to_owned())
-}
-
-/// Records the server name that a client requests, because rustls' unbuffered connections do not
-/// expose it. rustls calls a resolver on the thread that processes the ClientHello.
-#[derive(Debug)]
-struct SniRecorder(Arc<dyn ResolvesServerCert>);
-
-impl ResolvesServerCert for SniRecorder {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        SERVER_NAME.set(hello.server_name().map(Into::into));
-        self.0.resolve(hello)
-    }
-
-    fn only_raw_public_keys(&self) -> bool {
-        self.0.only_raw_public_keys()
-    }
-}
-
-// The name in the ClientHello that this thread is processing.
-thread_local! {
-    static SERVER_NAME: RefCell<Option<Box<str>>> = const { RefCell::new(None) };
-}
-
 /// Maximum plaintext of a record (RFC 8446 5.1).
 const RECORD_BYTES: usize = 16 * 1024;
 
-/// Upper bound for the overhead of a record: header, explicit nonce (TLS 1.2), inner type, tag.
-const RECORD_OVERHEAD_BYTES: usize = 48;
-
 /// The handshake is not complete, or the connection has failed or was closed.
 const CANNOT_SEND: TlsError = TlsError::HandshakeNotComplete;
+
+mod encode;
+mod server_name;
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! A TLS stream without buffers of its own: data is received and decrypted in the worker's scratch
 //! buffers, and encrypted there and sent with one system call. The connection keeps only an incomplete
-//! record and the bytes that the kernel did not accept.
+//! record and the bytes that the kernel did not accept, and for a short time the records of a read that
+//! would take too long to decrypt at once.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -13,8 +14,9 @@ use rustls::{Error as TlsError, InvalidMessage};
 use tokio::io::ReadBuf;
 
 use super::plain::{PlainStream, poll_fin};
-use super::scratch::{RecvScratch, SendScratch, WIRE_RECORD_BYTES_MAX};
+use super::scratch::{RecvScratch, SendScratch, WIRE_RECORD_BYTES_MAX, WriteBuffer};
 use super::tls_engine::Engine;
+use super::tls_records::{DecryptBudget, WITHOUT_DATA_MAX, WITHOUT_DATA_PERIOD, WithoutDataRate};
 use crate::net::{Recv, Stream, Transport};
 
 /// A [`Stream`] over TLS with an [`Engine`].
@@ -26,7 +28,7 @@ use crate::net::{Recv, Stream, Transport};
 /// | handshaking | TLS error | `accept` fails with `InvalidData`, after alert and FIN |
 /// | open | `close_notify` received | closed (`Recv::Closed`) |
 /// | open | FIN without `close_notify` | truncated (`Recv::Truncated`) |
-/// | open | TLS error, or an incomplete message is too long | failed (`InvalidData`) |
+/// | open | TLS error, an incomplete message is too long, too many records without data | failed (`InvalidData`) |
 ///
 /// Closed and truncated streams can still send.
 #[derive(Debug)]
@@ -34,13 +36,13 @@ pub struct UnbufferedTls<E, Io> {
     /// The transport, carrying TLS records.
     wire: PlainStream<Io>,
     engine: E,
-    /// Received bytes that cannot be decrypted yet: an incomplete record or handshake message.
-    /// Allocated to exact size, freed when empty.
+    /// Received bytes that cannot be decrypted yet: an incomplete record or handshake message, or
+    /// what one read received beyond the budget of a poll. Allocated to exact size, freed when empty.
     undecrypted: Box<[u8]>,
     /// Data and tickets from the end of the handshake.
     after_handshake: Option<Box<AfterHandshake>>,
-    /// Why reading ended. Boxed like `after_handshake`, because an open tunnel usually has neither.
-    read_end: Option<Box<ReadEnd>>,
+    /// Boxed like `after_handshake`, because an open tunnel usually has neither.
+    exception: Option<Box<ReadException>>,
 }
 
 /// Received or produced during the handshake and not yet passed on; present for a short time only.
@@ -51,6 +53,20 @@ struct AfterHandshake {
     /// Session tickets, sent together with the first data to save a system call. The client does not
     /// need them earlier.
     unsent_tickets: Vec<u8>,
+}
+
+/// What most connections never have: an end of reading, records without data, or a read that exceeds
+/// the budget of a poll.
+#[derive(Debug, Default)]
+struct ReadException {
+    /// Why reading ended.
+    end: Option<ReadEnd>,
+    /// `undecrypted` has complete records, which are decrypted before anything is read.
+    has_records: bool,
+    /// The budget of a poll is spent: other tasks must run before more is decrypted.
+    is_budget_spent: bool,
+    /// Present once a record without data was received.
+    without_data: Option<WithoutDataRate>,
 }
 
 /// Why nothing more is read.
@@ -74,7 +90,7 @@ impl<E: Engine, Io: Transport> UnbufferedTls<E, Io> {
             engine,
             undecrypted: Box::default(),
             after_handshake: None,
-            read_end: None,
+            exception: None,
         });
         poll_fn(|cx| SCRATCH.with_borrow_mut(|scratch| stream.poll_handshake(cx, scratch))).await?;
         Ok(stream)
@@ -90,8 +106,9 @@ impl<E: Engine, Io: Transport> UnbufferedTls<E, Io> {
         cx: &mut Context<'_>,
         scratch: &mut RecvScratch,
     ) -> Poll<io::Result<()>> {
+        let mut budget = DecryptBudget::new();
         loop {
-            match self.read_end.as_deref() {
+            match self.read_end() {
                 Some(ReadEnd::Failed(error)) => {
                     let error = invalid_data(error);
                     self.abort_handshake(cx, scratch);
@@ -107,7 +124,8 @@ impl<E: Engine, Io: Transport> UnbufferedTls<E, Io> {
             if !self.engine.is_handshaking() {
                 return Poll::Ready(Ok(()));
             }
-            let len = ready!(self.poll_decrypt(cx, scratch))?;
+            ready!(self.poll_budget(cx));
+            let len = ready!(self.poll_decrypt(cx, scratch, &mut budget))?;
             if let Some(data) = scratch.plain.get(..len).filter(|data| !data.is_empty()) {
                 self.after_handshake.get_or_insert_default().plaintext = data.to_vec();
             }
@@ -127,17 +145,36 @@ impl<E: Engine, Io: Transport> UnbufferedTls<E, Io> {
         }
     }
 
-    /// Reads once and decrypts. Returns the length of the plaintext, which may be 0.
+    /// Pending once after the budget of a poll was spent; the task is then woken again.
+    fn poll_budget(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(exception) = &mut self.exception
+            && mem::take(&mut exception.is_budget_spent)
+        {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    /// Decrypts the records that are kept, or else reads once and decrypts. Returns the length of the
+    /// plaintext, which may be 0.
     fn poll_decrypt(
         &mut self,
         cx: &mut Context<'_>,
         scratch: &mut RecvScratch,
+        budget: &mut DecryptBudget,
     ) -> Poll<io::Result<usize>> {
         let RecvScratch { ciphertext, plain, replies } = scratch;
+        if self.exception.as_ref().is_some_and(|exception| exception.has_records) {
+            // In place: the buffer of the HTTP phase is smaller than that of the handshake.
+            let mut kept = mem::take(&mut self.undecrypted);
+            return Poll::Ready(Ok(self.decrypt(cx, &mut kept, plain, replies, budget)));
+        }
         let kept = self.undecrypted.len();
         let (front, space) = ciphertext.split_at_mut(kept.min(ciphertext.len()));
         let mut space = ReadBuf::new(space);
         ready!(Pin::new(&mut self.wire.io).poll_read(cx, &mut space))?;
+        budget.charge_read();
         let received = space.filled().len();
         if received == 0 {
             self.end_reading(ReadEnd::Truncated);
@@ -145,21 +182,40 @@ impl<E: Engine, Io: Transport> UnbufferedTls<E, Io> {
         }
         front.copy_from_slice(&self.undecrypted);
         let unread = &mut ciphertext[..kept + received];
+        Poll::Ready(Ok(self.decrypt(cx, unread, plain, replies, budget)))
+    }
 
+    /// Decrypts as much of `unread` as the budget allows, keeps the rest, and sends the replies.
+    /// Returns the length of the plaintext.
+    fn decrypt(
+        &mut self,
+        cx: &mut Context<'_>,
+        unread: &mut [u8],
+        plain: &mut [u8],
+        replies: &mut WriteBuffer,
+        budget: &mut DecryptBudget,
+    ) -> usize {
         replies.clear();
         let was_handshaking = self.engine.is_handshaking();
-        let outcome = self.engine.decrypt(unread, plain, replies);
+        let outcome = self.engine.decrypt(unread, plain, replies, budget);
         self.undecrypted = unread.get(outcome.consumed..).unwrap_or_default().into();
+        if outcome.more || budget.is_spent() || self.exception.is_some() {
+            let exception = self.exception.get_or_insert_default();
+            exception.has_records = outcome.more;
+            exception.is_budget_spent = budget.is_spent();
+        }
         let handshaking = self.engine.is_handshaking();
         let max = if handshaking { HANDSHAKE_BYTES_MAX } else { WIRE_RECORD_BYTES_MAX };
         if let Some(error) = outcome.error {
             self.end_reading(ReadEnd::Failed(error));
         } else if outcome.closed {
             self.end_reading(ReadEnd::Closed);
-        } else if self.undecrypted.len() > max {
+        } else if !outcome.more && self.undecrypted.len() > max {
             self.end_reading(ReadEnd::Failed(TOO_LARGE));
+        } else if outcome.without_data > 0 && !self.allows_without_data(outcome.without_data) {
+            self.end_reading(ReadEnd::Failed(too_many_without_data()));
         }
-        let done = was_handshaking && !handshaking && self.read_end.is_none();
+        let done = was_handshaking && !handshaking && self.read_end().is_none();
         if done && self.engine.may_delay_tickets() {
             self.after_handshake.get_or_insert_default().unsent_tickets = replies.bytes().to_vec();
         } else if !replies.bytes().is_empty() {
@@ -167,7 +223,13 @@ impl<E: Engine, Io: Transport> UnbufferedTls<E, Io> {
             let tickets = self.take_tickets();
             let _ = self.wire.write_or_keep(cx, &[&tickets, replies.bytes()]);
         }
-        Poll::Ready(Ok(outcome.plain))
+        outcome.plain
+    }
+
+    /// Counts records without data and returns whether their rate is accepted.
+    fn allows_without_data(&mut self, records: usize) -> bool {
+        let exception = self.exception.get_or_insert_default();
+        exception.without_data.get_or_insert_with(WithoutDataRate::new).allows(records)
     }
 
     /// Takes the records that must be sent before all others.
@@ -184,7 +246,11 @@ impl<E: Engine, Io: Transport> UnbufferedTls<E, Io> {
 
     /// Ends reading. `undecrypted` is kept, because encryption and `close` still need it.
     fn end_reading(&mut self, read_end: ReadEnd) {
-        self.read_end = Some(Box::new(read_end));
+        self.exception.get_or_insert_default().end = Some(read_end);
+    }
+
+    fn read_end(&self) -> Option<&ReadEnd> {
+        self.exception.as_ref()?.end.as_ref()
     }
 }
 
@@ -207,14 +273,18 @@ impl<E: Engine, Io: Transport> Stream for UnbufferedTls<E, Io> {
             lent.copy_from_slice(&data);
             return Poll::Ready(Ok(Recv::Data(lent)));
         }
-        for _ in 0..READS_MAX {
-            match self.read_end.as_deref() {
+        let mut budget = DecryptBudget::new();
+        loop {
+            match self.read_end() {
                 Some(ReadEnd::Closed) => return Poll::Ready(Ok(Recv::Closed)),
                 Some(ReadEnd::Truncated) => return Poll::Ready(Ok(Recv::Truncated)),
                 Some(ReadEnd::Failed(error)) => return Poll::Ready(Err(invalid_data(error))),
                 None => {}
             }
-            let Poll::Ready(decrypted) = self.poll_decrypt(cx, scratch) else {
+            // A peer that sends only records without data, or very many small ones, must not occupy
+            // the worker.
+            ready!(self.poll_budget(cx));
+            let Poll::Ready(decrypted) = self.poll_decrypt(cx, scratch, &mut budget) else {
                 // A reply of the TLS layer may be unsent; `poll_ready` reports an error.
                 let _ = self.wire.poll_ready(cx);
                 return Poll::Pending;
@@ -224,9 +294,6 @@ impl<E: Engine, Io: Transport> Stream for UnbufferedTls<E, Io> {
                 return Poll::Ready(Ok(Recv::Data(&mut scratch.plain[..len])));
             }
         }
-        // Yield, so that a peer that sends only records without data cannot occupy the worker.
-        cx.waker().wake_by_ref();
-        Poll::Pending
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -295,7 +362,7 @@ thread_local! {
     static SCRATCH: RefCell<RecvScratch> = RefCell::default();
 }
 
-/// Maximum number of consecutive reads without application data in one poll.
+/// Maximum number of reads that discard the input of a failed handshake.
 const READS_MAX: usize = 8;
 
 /// Maximum length of an incomplete handshake message; smaller than the read buffer.
@@ -303,6 +370,14 @@ const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
 
 /// The error for an incomplete handshake message that exceeds its maximum length.
 const TOO_LARGE: TlsError = TlsError::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge);
+
+/// The error for a connection with too high a rate of key updates, empty records and the like.
+fn too_many_without_data() -> TlsError {
+    TlsError::General(format!(
+        "more than {WITHOUT_DATA_MAX} TLS records without data within {} s",
+        WITHOUT_DATA_PERIOD.as_secs()
+    ))
+}
 
 #[cfg(test)]
 mod tests;

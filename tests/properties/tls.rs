@@ -10,6 +10,7 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig};
 use tidegate::net::scratch::WriteBuffer;
 use tidegate::net::tls_engine::{Engine, EngineConfig, ServerEngine};
+use tidegate::net::tls_records::DecryptBudget;
 
 /// Runs a client and a server as the script says. Its first byte chooses the TLS version.
 pub fn drive(script: &[u8]) {
@@ -60,15 +61,19 @@ fn open(
     got: &mut Vec<u8>,
     sent: &mut Vec<u8>,
 ) -> bool {
-    let mut plain = vec![0; rest.len()];
-    let mut answers = WriteBuffer::default();
-    let opened = server.decrypt(rest, &mut plain, &mut answers);
-    assert!(opened.consumed <= rest.len() && opened.plain <= opened.consumed.max(1));
-    assert!(answers.bytes().len() < 8 * 1024, "{}", answers.bytes().len());
-    rest.drain(..opened.consumed);
-    got.extend_from_slice(&plain[..opened.plain]);
-    sent.extend_from_slice(answers.bytes());
-    opened.closed || opened.error.is_some()
+    loop {
+        let mut plain = vec![0; rest.len()];
+        let mut answers = WriteBuffer::default();
+        let opened = server.decrypt(rest, &mut plain, &mut answers, &mut DecryptBudget::new());
+        assert!(opened.consumed <= rest.len() && opened.plain <= opened.consumed.max(1));
+        assert!(answers.bytes().len() < 8 * 1024, "{}", answers.bytes().len());
+        rest.drain(..opened.consumed);
+        got.extend_from_slice(&plain[..opened.plain]);
+        sent.extend_from_slice(answers.bytes());
+        if !opened.more {
+            return opened.closed || opened.error.is_some();
+        }
+    }
 }
 
 /// A client, a server, and the bytes in flight between them.

@@ -91,6 +91,7 @@ mod stickiness;
 mod streaming;
 mod termination_counters;
 mod tls;
+mod tls_floods;
 mod tls_interop;
 mod trailers;
 mod trusted_proxies;

@@ -5,11 +5,14 @@ use std::io::{Read, Write};
 use proptest::prelude::*;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::ServerName;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ClientConnection, SupportedProtocolVersion};
 
 use super::*;
 use crate::net::testing::configs_for;
 
+mod budget;
 mod handshakes;
 mod violations;
 
@@ -74,7 +77,12 @@ impl Pair {
             self.rest.extend_from_slice(piece);
             let mut plain = vec![0; self.rest.len()];
             let mut replies = WriteBuffer::default();
-            let outcome = self.server.decrypt(&mut self.rest, &mut plain, &mut replies);
+            let outcome = self.server.decrypt(
+                &mut self.rest,
+                &mut plain,
+                &mut replies,
+                &mut DecryptBudget::new(),
+            );
             self.rest.drain(..outcome.consumed);
             self.server_received.extend_from_slice(&plain[..outcome.plain]);
             self.closed |= outcome.closed;

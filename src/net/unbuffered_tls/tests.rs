@@ -11,6 +11,7 @@ use crate::net::testing::{
 };
 use crate::net::tls_engine::{EngineConfig, ServerEngine};
 
+mod budget;
 mod equivalence;
 mod tickets;
 

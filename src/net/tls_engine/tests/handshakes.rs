@@ -107,7 +107,12 @@ fn failed_handshake(pair: &mut Pair) -> TlsError {
         pair.rest.extend(sent);
         let mut plain = vec![0; pair.rest.len()];
         let mut replies = WriteBuffer::default();
-        let outcome = pair.server.decrypt(&mut pair.rest, &mut plain, &mut replies);
+        let outcome = pair.server.decrypt(
+            &mut pair.rest,
+            &mut plain,
+            &mut replies,
+            &mut DecryptBudget::new(),
+        );
         pair.rest.drain(..outcome.consumed);
         let received = pair.client_receives(replies.bytes());
         if let Some(error) = outcome.error {

@@ -21,7 +21,12 @@ fn any_flipped_bit_sends_bad_record_mac() {
             pair.rest = ciphertext;
             let mut plain = vec![0; pair.rest.len()];
             let mut replies = WriteBuffer::default();
-            let outcome = pair.server.decrypt(&mut pair.rest, &mut plain, &mut replies);
+            let outcome = pair.server.decrypt(
+                &mut pair.rest,
+                &mut plain,
+                &mut replies,
+                &mut DecryptBudget::new(),
+            );
             assert_eq!(outcome.error, Some(TlsError::DecryptError));
             assert_eq!(
                 (&plain[..outcome.plain], outcome.consumed),
@@ -34,7 +39,12 @@ fn any_flipped_bit_sends_bad_record_mac() {
             assert!(pair.server.encrypt(&mut [], b"data", &mut replies).is_err());
             pair.server.close(&mut [], &mut replies).unwrap();
             assert!(replies.bytes().is_empty());
-            let again = pair.server.decrypt(&mut [1, 2, 3], &mut plain, &mut replies);
+            let again = pair.server.decrypt(
+                &mut [1, 2, 3],
+                &mut plain,
+                &mut replies,
+                &mut DecryptBudget::new(),
+            );
             assert!(again.error.is_some() && again.consumed == 3);
         }
     }
@@ -52,13 +62,13 @@ fn encrypts_while_a_handshake_message_is_incomplete() {
     let mut plain = vec![0; 1000];
     let mut out = WriteBuffer::default();
     let mut rest = [forger.data(b"before"), forger.record(ContentType::Handshake, first)].concat();
-    let outcome = pair.server.decrypt(&mut rest, &mut plain, &mut out);
+    let outcome = pair.server.decrypt(&mut rest, &mut plain, &mut out, &mut DecryptBudget::new());
     assert_eq!((&plain[..outcome.plain], outcome.error), (&b"before"[..], None));
     rest.drain(..outcome.consumed);
     assert!(!rest.is_empty());
     pair.server.encrypt(&mut rest, b"data", &mut out).unwrap();
     rest.extend(forger.record(ContentType::Handshake, second));
-    let outcome = pair.server.decrypt(&mut rest, &mut plain, &mut out);
+    let outcome = pair.server.decrypt(&mut rest, &mut plain, &mut out, &mut DecryptBudget::new());
     assert_eq!((outcome.consumed, outcome.error), (rest.len(), None));
     out.clear();
     // The reply to the KeyUpdate, then the data.
@@ -74,12 +84,14 @@ fn failure_within_a_handshake_message_sends_an_alert() {
     let mut plain = vec![0; 1000];
     let mut replies = WriteBuffer::default();
     let mut rest = forger.record(ContentType::Handshake, &KEY_UPDATE[..2]);
-    let outcome = pair.server.decrypt(&mut rest, &mut plain, &mut replies);
+    let outcome =
+        pair.server.decrypt(&mut rest, &mut plain, &mut replies, &mut DecryptBudget::new());
     assert_eq!((outcome.consumed, outcome.error), (0, None));
     // A record of application data (23) with 32 bytes that do not decrypt.
     rest.extend([23, 3, 3, 0, 32]);
     rest.extend([0; 32]);
-    let outcome = pair.server.decrypt(&mut rest, &mut plain, &mut replies);
+    let outcome =
+        pair.server.decrypt(&mut rest, &mut plain, &mut replies, &mut DecryptBudget::new());
     assert_eq!(outcome.error, Some(TlsError::DecryptError));
     assert!(!replies.bytes().is_empty());
 }
@@ -92,7 +104,12 @@ fn records_without_data_are_limited() {
         let mut ciphertext = make(&mut forger);
         let mut plain = vec![0; ciphertext.len()];
         let mut replies = WriteBuffer::default();
-        let outcome = pair.server.decrypt(&mut ciphertext, &mut plain, &mut replies);
+        let outcome = pair.server.decrypt(
+            &mut ciphertext,
+            &mut plain,
+            &mut replies,
+            &mut DecryptBudget::new(),
+        );
         assert!(replies.bytes().len() < 100, "{}", replies.bytes().len());
         (outcome.plain, outcome.error)
     };
