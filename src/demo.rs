@@ -183,7 +183,7 @@ mod tests {
     const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
     fn backend_address(demo: &Demo) -> SocketAddr {
-        let backend = &demo.settings.routes[0].backends[0];
+        let backend = &demo.settings.routes[0].pool.backends[0];
         backend.address.to_string().parse().expect("an address")
     }
 

@@ -48,7 +48,7 @@ fn every_key_has_a_row() {
         // The keys of a backend share one row.
         let row =
             key.split_once(".backends[].").map_or(key.clone(), |(of, _)| format!("{of}.backends"));
-        let is_list = ["listener", "certificate", "route"].contains(&key.as_str());
+        let is_list = ["listener", "certificate", "route", "pool"].contains(&key.as_str());
         assert!(is_table || is_list || rows.contains(&row), "{key}");
     }
 }
@@ -70,7 +70,9 @@ fn anchor(table: &ReferenceTable) -> String {
 fn reference() -> String {
     let sections = tables(EXAMPLE);
     let (live, _) = EXAMPLE.split_once(RULER).expect("a ruler above the keys");
-    let minimal = Settings::parse(live, "proxy.toml").unwrap_or_else(|faults| panic!("{faults}"));
+    let pool = "[[pool]]\nname = \"chat\"\nbackends = [\"127.0.0.1:9001\"]\n";
+    let minimal = Settings::parse(&format!("{live}{pool}"), "proxy.toml")
+        .unwrap_or_else(|faults| panic!("{faults}"));
     let mut defaults = BTreeMap::new();
     for key in effective(&minimal) {
         defaults.insert(key.key.replace("[0]", "[]"), key);

@@ -1,6 +1,7 @@
 //! The configuration after validation. Every value has a domain type, every default is filled in,
 //! and no further checks are necessary.
 
+pub mod pool;
 pub mod rates;
 
 use std::net::SocketAddr;
@@ -14,11 +15,12 @@ use hyper::header::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use ws::SessionPolicy;
 
+use self::pool::PoolSettings;
 use self::rates::RateSettings;
 use super::address_rules::AddressRules;
 use super::source_map::SourceMap;
 use super::values::origin_rule::OriginRule;
-use super::values::patterns::{BackendAddress, HostPattern, PathPrefix};
+use super::values::patterns::{HostPattern, PathPrefix};
 use crate::client::KeyPrefixes;
 use crate::http::forwarded::client_address::CLIENT_ADDRESS_HEADERS;
 use crate::http::head_limits::HeadLimits;
@@ -37,6 +39,8 @@ pub struct Settings {
     /// Routes: at least one, with unique names. The order in which they match is independent of
     /// this order.
     pub routes: Vec<RouteSettings>,
+    /// The pools that have a name, all unique. Routes share them.
+    pub pools: Vec<Arc<PoolSettings>>,
     /// Address prefixes that identify one client.
     pub client_key: KeyPrefixes,
     /// Proxies that may state the client's address.
@@ -199,8 +203,8 @@ pub struct RouteSettings {
     pub tunnels: Option<usize>,
     /// Handling of `permessage-deflate`.
     pub compression: Compression,
-    /// Backends: at least one, with unique ids.
-    pub backends: Vec<BackendSettings>,
+    /// The backends: a pool with a name, or those of the route itself.
+    pub pool: Arc<PoolSettings>,
     /// What happens to the tunnels of a lost backend.
     pub on_backend_loss: OnBackendLoss,
     /// While this file exists, requests are answered with 503.
@@ -269,17 +273,6 @@ pub enum Compression {
     /// extensions are removed from the offer; message sizes are counted as compressed and as
     /// decompressed.
     Inspect,
-}
-
-/// One backend of a route.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BackendSettings {
-    /// Input of the sticky hash; the default is the address as written.
-    pub id: Arc<str>,
-    /// Address to connect to.
-    pub address: BackendAddress,
-    /// Share of the clients relative to the route's other backends.
-    pub weight: NonZeroU32,
 }
 
 /// `[concurrency]`: limits on open connections and tunnels.

@@ -227,7 +227,9 @@ impl StatusView<'_> {
     fn route(&self) -> String {
         let drained = self.0.pointer("/drained").and_then(Value::as_bool).unwrap_or(false);
         let in_maintenance = self.0.pointer("/maintenance").is_some_and(Value::is_string);
+        let pool = self.0.pointer("/pool").and_then(Value::as_str);
         self.text("/route")
+            + &pool.map_or(String::new(), |pool| format!(" (pool {})", sanitize(pool)))
             + if drained { " (drained)" } else { "" }
             + if in_maintenance { " (maintenance)" } else { "" }
     }

@@ -97,7 +97,11 @@ pub fn of_rejection(
         | RejectReason::BackendRejected(_)
         | RejectReason::Redirected(_) => None,
     };
-    DecidingSetting { key: reason.key(), value }
+    let key = match (reason, route) {
+        (RejectReason::NoBackend, Some(route)) => Some(route.pool.backends_key()),
+        (_, _) => reason.key(),
+    };
+    DecidingSetting { key, value }
 }
 
 fn shown_rate(rate: ClientRate) -> String {

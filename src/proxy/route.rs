@@ -14,8 +14,9 @@ use crate::admission::concurrency::RouteTunnels;
 use crate::admission::origin::OriginRules;
 use crate::client::ClientInfo;
 use crate::config::address_rules::AddressRules;
+use crate::config::settings::pool::BackendSettings;
 use crate::config::settings::{
-    BackendSettings, Compression, LogRequests, OnBackendLoss, RequestTimeouts, RouteSettings,
+    Compression, LogRequests, OnBackendLoss, RequestTimeouts, RouteSettings,
 };
 use crate::config::values::field::may_be_forwarded;
 use crate::sys::clock::now;
@@ -116,7 +117,7 @@ impl Route {
             hsts: settings
                 .hsts
                 .and_then(|age| HeaderValue::try_from(format!("max-age={}", age.as_secs())).ok()),
-            pool: Pool::new(&settings.backends, carried),
+            pool: Pool::new(&settings.pool, carried),
             on_backend_loss: settings.on_backend_loss,
             maintenance: Maintenance::build(
                 settings.maintenance_file.as_deref(),

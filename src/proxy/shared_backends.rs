@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::config::settings::BackendSettings;
+use crate::config::settings::pool::BackendSettings;
 use crate::config::values::patterns::BackendAddress;
 use crate::upstream::health::Health;
 use crate::upstream::http1::idle_connections::{IdleConnections, IdlePlaces};

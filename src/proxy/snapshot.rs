@@ -192,6 +192,7 @@ impl Snapshot {
                 warnings.extend(settings.redirect_warnings());
                 warnings.extend(settings.origin_warnings());
                 warnings.extend(settings.limit_warnings());
+                warnings.extend(settings.pool_warnings());
                 Ok(Validated { capacity, tls, error_pages, trusted_proxies, warnings })
             }
             (_, _, _, _, _) => Err(errors),

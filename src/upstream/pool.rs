@@ -12,13 +12,13 @@ use super::health::Health;
 use super::http1::idle_connections::IdleConnections;
 use super::resolve::CachedResolver;
 use crate::client::ClientKey;
-use crate::config::settings::BackendSettings;
+use crate::config::settings::pool::{BackendSettings, PoolSettings};
 use crate::config::values::patterns::BackendAddress;
 use crate::telemetry::events::{backend_connect_failed, backend_recovered};
 use crate::telemetry::metrics::backend_state::BackendState;
 use crate::telemetry::metrics::handles::BackendCounts;
 
-/// One backend of a route.
+/// One backend of a pool, as one route uses it.
 #[derive(Debug)]
 pub struct Backend {
     /// Stable name, unique in its pool. Selection depends on it.
@@ -38,9 +38,12 @@ pub struct Backend {
     pub(super) resolver: CachedResolver,
 }
 
-/// The backends of one route.
+/// The backends of a route, with its own metrics and overrides even if the settings are those of several
+/// routes.
 #[derive(Clone, Debug)]
 pub struct Pool {
+    /// Name of the `[[pool]]`; `None` if the route lists the backends itself.
+    pub name: Option<Arc<str>>,
     backends: Arc<[Arc<Backend>]>,
 }
 
@@ -93,7 +96,7 @@ impl Pool {
     /// Builds a pool. `carried` returns the state of a backend that already exists in another route or
     /// in the previous snapshot.
     pub fn new(
-        settings: &[BackendSettings],
+        settings: &PoolSettings,
         mut carried: impl FnMut(&BackendSettings) -> SharedBackendState,
     ) -> Self {
         let build = |settings: &BackendSettings| {
@@ -109,7 +112,13 @@ impl Pool {
                 resolver: CachedResolver::default(),
             })
         };
-        Self { backends: settings.iter().map(build).collect() }
+        let backends = settings.backends.iter().map(build).collect();
+        Self { name: settings.name.clone(), backends }
+    }
+
+    /// The configuration key that lists the backends.
+    pub fn backends_key(&self) -> &'static str {
+        if self.name.is_some() { "pool.backends" } else { "route.backends" }
     }
 
     /// All backends in configuration order.

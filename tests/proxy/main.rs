@@ -64,6 +64,7 @@ mod overload;
 mod path_readings;
 mod permits;
 mod plain_http;
+mod pools;
 mod proxy_fields;
 mod proxy_protocol;
 mod proxy_protocol_out;

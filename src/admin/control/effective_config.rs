@@ -7,6 +7,7 @@ use crate::control_protocol::response::{
 };
 use crate::proxy::state::ProxyState;
 use crate::telemetry::log;
+use crate::upstream::pool::Pool;
 
 /// Lists every key with its effective value.
 pub(super) fn config(state: &ProxyState) -> EffectiveConfig {
@@ -23,10 +24,15 @@ pub(super) fn config(state: &ProxyState) -> EffectiveConfig {
         let level = format!("\"{}\"", level.to_string().to_lowercase());
         replace(&mut keys, "log.level", level, from_ctl());
     }
+    let named = |pool: &Pool| settings.pools.iter().position(|named| named.name == pool.name);
+    let list = |route: usize, pool: &Pool| match named(pool) {
+        Some(index) => format!("pool[{index}]"),
+        None => format!("route[{route}]"),
+    };
     for (route, number) in snapshot.route_list.iter().zip(0..) {
         for (backend, index) in route.pool.backends().iter().zip(0..) {
             if let Some(weight) = backend.admin_override.weight() {
-                let key = format!("route[{number}].backends[{index}].weight");
+                let key = format!("{}.backends[{index}].weight", list(number, &route.pool));
                 replace(&mut keys, &key, weight.to_string(), from_ctl());
             }
         }

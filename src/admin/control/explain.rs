@@ -251,9 +251,10 @@ impl ExplainTrail {
         route: &Route,
         client: &ClientInfo,
     ) -> Result<(), RejectReason> {
+        let key = Some(route.pool.backends_key().to_owned());
         let order = route.pool.order(client.key);
         let Some(first) = order.first() else {
-            self.fail("backend", drained::describe(state, route), Some("route.backends".into()));
+            self.fail("backend", drained::describe(state, route), key);
             return Err(RejectReason::Draining);
         };
         let show = |backend: &std::sync::Arc<Backend>| {
@@ -263,8 +264,8 @@ impl ExplainTrail {
         let rest: Vec<String> = order.iter().skip(1).map(show).collect();
         let then =
             if rest.is_empty() { String::new() } else { format!("; then {}", rest.join(", ")) };
-        let result = format!("{}{then}", show(first));
-        let key = Some("route.backends".to_owned());
+        let of_pool = route.pool.name.as_deref().map(|name| format!(" of pool \"{name}\""));
+        let result = format!("{}{then}{}", show(first), of_pool.unwrap_or_default());
         if !order.iter().any(|backend| backend.state().is_available()) {
             self.fail("backend", format!("all are down; a request would still try {result}"), key);
             return Err(RejectReason::NoBackend);

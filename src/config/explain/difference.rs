@@ -9,7 +9,7 @@ use super::effect::AppliesTo;
 use super::listing::key_group::{KeyEntry, KeyGroup};
 use super::listing::{route, tables};
 use crate::config::schema::known_keys;
-use crate::config::settings::{RouteSettings, Settings};
+use crate::config::settings::Settings;
 use crate::control_protocol::response::{Change, ChangedKey};
 
 /// One difference and the tunnels it affects.
@@ -32,17 +32,17 @@ pub enum AffectedTunnels {
     Listener(Arc<str>),
     /// Tunnels of some routes.
     Routes(Vec<Arc<str>>),
-    /// Tunnels to one backend of a route.
+    /// Tunnels to one backend.
     Backend {
-        /// Name of the route.
-        route: Arc<str>,
+        /// Names of the routes that use it.
+        routes: Vec<Arc<str>>,
         /// Id of the backend.
         id: Arc<str>,
     },
 }
 
 /// All differences in the order of the file's tables. Listeners are matched by their address,
-/// certificates by their file, routes by their name, backends by their id.
+/// certificates by their file, routes and pools by their name, backends by their id.
 pub fn differences(before: &Settings, after: &Settings) -> Vec<SettingChange> {
     let both = BothSettings { before, after };
     let routes: Vec<IndexPair> = pairs(
@@ -54,6 +54,7 @@ pub fn differences(before: &Settings, after: &Settings) -> Vec<SettingChange> {
     for pair in &routes {
         both.route(*pair, &mut found);
     }
+    both.pools(&mut found);
     found.extend(both.tables(&routes));
     found
 }
@@ -132,50 +133,7 @@ impl BothSettings<'_> {
             let affected = AffectedTunnels::Routes(vec![latest.name.clone()]);
             found.push(change.into_change("route", &latest.name, effect, affected));
         }
-        self.backends(pair, &latest.name, after, found);
-    }
-
-    /// Compares the backends of a route: all of them are added or removed together with it.
-    fn backends(
-        &self,
-        (route_before, route_after): IndexPair,
-        route: &Arc<str>,
-        after: Option<&RouteSettings>,
-        found: &mut Vec<SettingChange>,
-    ) {
-        let ids = |settings: &Settings, route: Option<usize>| {
-            let route = route.and_then(|index| settings.routes.get(index));
-            let ids = route.into_iter().flat_map(|route| &route.backends);
-            ids.map(|backend| backend.id.clone()).collect::<Vec<_>>()
-        };
-        let ids_before = ids(self.before, route_before);
-        let ids_after = ids(self.after, route_after);
-        for pair in pairs(ids_before.iter(), ids_after.iter()) {
-            let id = match pair {
-                (_, Some(index)) => &ids_after[index],
-                (Some(index), None) => &ids_before[index],
-                (None, None) => continue,
-            };
-            let group = |settings, route: Option<usize>, index: Option<usize>| {
-                route::backend(settings, route?, index?)
-            };
-            let before_group = group(self.before, route_before, pair.0);
-            let after_group = group(self.after, route_after, pair.1);
-            let Some(change) = self.compare(before_group, after_group, |_, _| true) else {
-                continue;
-            };
-            let effect = match (change.kind, after) {
-                (ADDED, _) => effect::BACKEND_ADDED.to_owned(),
-                (REMOVED, Some(after)) => {
-                    effect::describe_removed_backend(after.on_backend_loss, &self.after.drain)
-                }
-                (REMOVED, None) => effect::BACKEND_REMOVED_WITH_ROUTE.to_owned(),
-                _ => effect::BACKEND_CHANGED.to_owned(),
-            };
-            let affected = AffectedTunnels::Backend { route: route.clone(), id: id.clone() };
-            let name = format!("{id} of {route}");
-            found.push(change.into_change("backend", &name, effect, affected));
-        }
+        self.backends_of_route(pair, found);
     }
 
     /// Compares the tables that exist once.
@@ -353,6 +311,8 @@ fn unique(mut names: Vec<Arc<str>>) -> Vec<Arc<str>> {
     names.dedup();
     names
 }
+
+mod pools;
 
 const ADDED: &str = "added";
 const REMOVED: &str = "removed";

@@ -105,10 +105,14 @@ pub(crate) const ROUTE_ADDED: &str =
     "matches requests after the reload, including those on existing connections";
 pub(crate) const ROUTE_REMOVED: &str =
     "its requests match another route or get 404; its tunnels stay open";
+pub(crate) const POOL_ADDED: &str = "is used by the requests of routes that name it";
+pub(crate) const POOL_REMOVED: &str = "no route uses it any more; its tunnels stay open";
 pub(crate) const BACKEND_ADDED: &str =
     "receives its share of new tunnels; open tunnels are not moved";
 pub(crate) const BACKEND_REMOVED_WITH_ROUTE: &str =
     "removed together with its route; its tunnels stay open";
+pub(crate) const BACKEND_REMOVED_FROM_POOL: &str =
+    "it receives no new tunnels; on_backend_loss of each route decides about its tunnels";
 pub(crate) const BACKEND_CHANGED: &str =
     "the new value applies to new tunnels; open tunnels are not moved";
 

@@ -12,6 +12,7 @@ pub(crate) mod ineffective;
 pub(crate) mod listeners;
 pub(crate) mod names;
 pub(crate) mod policy;
+pub(crate) mod pools;
 pub(crate) mod process;
 pub(crate) mod routes;
 pub(crate) mod scope;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use self::addresses::ListenAddresses;
 use self::defaults::{count, value_or};
+use self::pools::Pools;
 use super::schema::ConfigFile;
 use super::schema::listener::CertificateTable;
 use super::settings::{CertificateSettings, CertificateSource, Settings};
@@ -39,13 +41,15 @@ pub(crate) fn validate(file: &ConfigFile, dir: &Path, sink: &mut DiagnosticSink<
     let listeners = listeners::listeners(file, &mut addresses, sink);
     let admin = listeners::admin(file, &mut addresses, sink);
     let prefixes = KeyPrefixes::default();
-    let (routes, top_level_policy) = routes::routes(file, dir, &addresses, sink);
+    let pools = Pools::new(file, &addresses, sink);
+    let (routes, top_level_policy) = routes::routes(file, dir, &pools, sink);
     Settings {
         file: None,
         workers: workers(file, sink),
         listeners,
         certificates: certificates(file, dir, sink),
         routes,
+        pools: pools.into_named(),
         client_key: KeyPrefixes {
             v4: file.client_key.ipv4_prefix.value().map_or(prefixes.v4, |bits| bits.0),
             v6: file.client_key.ipv6_prefix.value().map_or(prefixes.v6, |bits| bits.0),

@@ -1,4 +1,4 @@
-//! Routes and their backends.
+//! Routes.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -8,20 +8,19 @@ use std::sync::Arc;
 use ws::SessionPolicy;
 
 use super::address_rules::address_rules;
-use super::addresses::ListenAddresses;
 use super::defaults::{count, head_limits, optional_file, value_or};
 use super::headers::{check_hsts, headers, underscore_headers};
 use super::names::UniqueNames;
 use super::policy::session_policy;
+use super::pools::Pools;
 use super::process::request_timeouts;
 use super::scope::KeyScope;
 use crate::config::schema::ConfigFile;
-use crate::config::schema::route::{BackendItem, RouteTable};
+use crate::config::schema::route::RouteTable;
 use crate::config::settings::{
-    BackendSettings, Compression, ListenerSettings, LogRequests, OnBackendLoss, RouteSettings,
-    Settings,
+    Compression, ListenerSettings, LogRequests, OnBackendLoss, RouteSettings, Settings,
 };
-use crate::config::toml::diagnostic::{Location, Problem};
+use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
@@ -29,14 +28,14 @@ use crate::config::values::choices::{AmbiguousPaths, CheckUtf8};
 use crate::config::values::close_reason::BackendLossPolicy;
 use crate::config::values::origin_rule::{OriginRule, RULES};
 use crate::config::values::patterns::{HostPattern, PathPrefix};
-use crate::config::values::scalars::{Label, OrOff, Weight};
+use crate::config::values::scalars::{Label, OrOff};
 use crate::http::path::folded;
 
 /// The routes, and the session policy of routes without limits of their own.
 pub(crate) fn routes(
     file: &ConfigFile,
     dir: &Path,
-    addresses: &ListenAddresses,
+    pools: &Pools<'_>,
     sink: &mut DiagnosticSink<'_>,
 ) -> (Vec<RouteSettings>, Arc<SessionPolicy>) {
     let tables = file.routes.value().map_or(&[][..], Vec::as_slice);
@@ -50,7 +49,7 @@ pub(crate) fn routes(
     let shared = Arc::clone(&top_level_policy);
     let mut table = Routes {
         dir,
-        addresses,
+        pools,
         top_level_policy: shared,
         names: UniqueNames::default(),
         served: HashMap::new(),
@@ -62,7 +61,7 @@ pub(crate) fn routes(
 /// State shared by the conversion of all routes: the folder of the file, the policy of the top-level tables, and names and patterns in use.
 struct Routes<'f> {
     dir: &'f Path,
-    addresses: &'f ListenAddresses,
+    pools: &'f Pools<'f>,
     top_level_policy: Arc<SessionPolicy>,
     names: UniqueNames,
     /// By host and folded path.
@@ -92,7 +91,7 @@ impl<'f> Routes<'f> {
         check_utf8(route, sink);
         let addresses = address_rules(&route.addresses, sink);
         let origins = origins(route, sink);
-        let backends = backends(route, self.addresses, sink);
+        let pool = self.pools.of_route(route, sink);
         let request_headers = headers(&route.request_headers, sink);
         let response_headers = headers(&route.response_headers, sink);
         check_hsts(&route.hsts, &response_headers, sink);
@@ -131,7 +130,7 @@ impl<'f> Routes<'f> {
             log_requests: value_or(&route.log_requests, LogRequests::OneOf(NonZeroU32::MIN)),
             tunnels: value_or(&route.tunnels, OrOff(None)).0.map(count),
             compression: value_or(&route.compression, Compression::Inspect),
-            backends,
+            pool,
             on_backend_loss: value_or(
                 &route.on_backend_loss,
                 BackendLossPolicy(OnBackendLoss::Keep),
@@ -254,46 +253,4 @@ fn origins(route: &RouteTable, sink: &mut DiagnosticSink<'_>) -> Vec<OriginRule>
         );
     }
     rules.iter().map(|rule| rule.value.clone()).collect()
-}
-
-fn backends(
-    route: &RouteTable,
-    addresses: &ListenAddresses,
-    sink: &mut DiagnosticSink<'_>,
-) -> Vec<BackendSettings> {
-    let Some(Located { value: items, location }) = route.backends.located() else {
-        return Vec::new();
-    };
-    if items.is_empty() {
-        let problem = Problem::new("the list is empty, so requests could not be forwarded");
-        sink.report(location, problem.help("write backends = [\"127.0.0.1:9001\"]"));
-    }
-    let mut ids = UniqueNames::default();
-    let backend = |item: &Located<BackendItem>| backend(item, addresses, &mut ids, sink);
-    items.iter().filter_map(backend).collect()
-}
-
-fn backend(
-    item: &Located<BackendItem>,
-    addresses: &ListenAddresses,
-    ids: &mut UniqueNames,
-    sink: &mut DiagnosticSink<'_>,
-) -> Option<BackendSettings> {
-    let Located { value: address, location } = item.value.address.located()?;
-    if let Some(own) = addresses.reached_by(address) {
-        let problem = Problem::new(format!("{address} is tidegate itself: {}", own.key));
-        sink.report(location, problem.help("write the address of the application"));
-    }
-    let (id, id_place): (Arc<str>, &Location) = match &item.value.id {
-        Parsed::Valid(Located { value: Label(id), location }) => (Arc::clone(id), location),
-        Parsed::Missing => (address.to_string().into(), location),
-        Parsed::Invalid => return None,
-    };
-    let help = "list a backend once and give it a weight, or give each an id of its own";
-    ids.reserve(&id, &item.location.key, id_place, help, sink);
-    Some(BackendSettings {
-        id,
-        address: address.clone(),
-        weight: value_or(&item.value.weight, Weight(NonZeroU32::MIN)).0,
-    })
 }

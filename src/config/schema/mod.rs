@@ -4,6 +4,7 @@
 
 pub(crate) mod limits;
 pub(crate) mod listener;
+pub(crate) mod pool;
 pub(crate) mod process;
 pub(crate) mod route;
 
@@ -17,6 +18,7 @@ use super::toml::sink::DiagnosticSink;
 use super::toml::value::Parsed;
 use crate::config::schema::limits::{HeartbeatTable, LimitsTable};
 use crate::config::schema::listener::{AdminTable, CertificateTable, ControlTable, ListenerTable};
+use crate::config::schema::pool::PoolTable;
 use crate::config::schema::process::{
     AccessTable, ClientKeyTable, ConcurrencyTable, DrainTable, ErrorPagesTable, LogTable,
     RatesTable, ServerTable, TimeoutsTable, TrustedProxiesTable,
@@ -29,6 +31,7 @@ pub(crate) struct ConfigFile {
     pub(crate) listeners: Parsed<Vec<ListenerTable>>,
     pub(crate) certificates: Parsed<Vec<CertificateTable>>,
     pub(crate) routes: Parsed<Vec<RouteTable>>,
+    pub(crate) pools: Parsed<Vec<PoolTable>>,
     pub(crate) limits: LimitsTable,
     pub(crate) heartbeat: HeartbeatTable,
     pub(crate) timeouts: TimeoutsTable,
@@ -52,6 +55,7 @@ impl ConfigFile {
             listeners: file.tables("listener", listener::listener),
             certificates: file.tables("certificate", listener::certificate),
             routes: file.tables("route", route::route),
+            pools: file.tables("pool", pool::pool),
             limits: file.table("limits", limits::limits),
             heartbeat: file.table("heartbeat", limits::heartbeat),
             timeouts: file.table("timeouts", process::timeouts),
@@ -76,7 +80,8 @@ pub fn known_keys() -> &'static [String] {
 
 /// Recorded by reading a document that has each table once, so there is no list to maintain.
 static KNOWN: LazyLock<Vec<String>> = LazyLock::new(|| {
-    let text = "[[listener]]\n[[certificate]]\n[[route]]\nbackends = [{}]\n";
+    let text =
+        "[[listener]]\n[[certificate]]\n[[route]]\nbackends = [{}]\n[[pool]]\nbackends = [{}]\n";
     let (root, _) = DeTable::parse_recoverable(text);
     let mut sink = DiagnosticSink::recording_keys(text);
     ConfigFile::read(root.get_ref(), &mut sink);

@@ -1,17 +1,16 @@
-//! The table `[[route]]` and its backends.
+//! The table `[[route]]`.
 
 use std::num::NonZeroU32;
 
-use toml::de::DeValue;
 use ws::Strictness;
 
 use super::limits::{HeartbeatTable, LimitsTable, heartbeat, limits};
 use super::listener::{AddressKeys, addresses};
+use super::pool::{BACKENDS, BackendItem, backend};
 use super::process::{DrainCloseTable, RequestTimeoutsTable, drain_close, request_timeouts};
 use crate::config::settings::{Compression, LogRequests};
 use crate::config::toml::diagnostic::Location;
 use crate::config::toml::reader::TableReader;
-use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
 use crate::config::values::choices::{AmbiguousPaths, CheckUtf8};
 use crate::config::values::close_reason::BackendLossPolicy;
@@ -19,8 +18,9 @@ use crate::config::values::field::{HeaderField, HeaderFieldName, UnderscoreName,
 use crate::config::values::head_limits::{HeadFields, HeadSize};
 use crate::config::values::hsts::HstsAge;
 use crate::config::values::origin_rule::{OriginRule, RULES};
-use crate::config::values::patterns::{BackendAddress, HostPattern, PathPrefix};
-use crate::config::values::scalars::{Label, OrOff, Weight};
+use crate::config::values::patterns::{HostPattern, PathPrefix};
+use crate::config::values::pool::PoolChoice;
+use crate::config::values::scalars::{Label, OrOff};
 use crate::config::values::targets::OptionalFile;
 
 /// The table `[[route]]`.
@@ -35,6 +35,7 @@ pub(crate) struct RouteTable {
     pub(crate) addresses: AddressKeys,
     pub(crate) origins: Parsed<Vec<Located<OriginRule>>>,
     pub(crate) backends: Parsed<Vec<Located<BackendItem>>>,
+    pub(crate) pool: Parsed<PoolChoice>,
     pub(crate) on_backend_loss: Parsed<BackendLossPolicy>,
     pub(crate) maintenance_file: Parsed<OptionalFile>,
     pub(crate) http: Parsed<bool>,
@@ -64,13 +65,6 @@ pub(crate) struct HeadersTable {
     pub(crate) set: Parsed<Vec<Located<HeaderField>>>,
 }
 
-/// An item of a route's `backends`: an address, or a table with an address.
-pub(crate) struct BackendItem {
-    pub(crate) address: Parsed<BackendAddress>,
-    pub(crate) weight: Parsed<Weight>,
-    pub(crate) id: Parsed<Label>,
-}
-
 pub(crate) fn route(table: &mut TableReader<'_, '_, '_>) -> RouteTable {
     let host = table.get("host");
     let path = table.get("path");
@@ -80,6 +74,8 @@ pub(crate) fn route(table: &mut TableReader<'_, '_, '_>) -> RouteTable {
     let addresses = addresses(table);
     let origins = table.list("origins");
     let backends = table.list_with("backends", backend);
+    let pool: Parsed<PoolChoice> = table.get("pool");
+    let has_pool = pool.is_invalid() || pool.value().is_some_and(|pool| pool.0.is_some());
     RouteTable {
         location: table.location().clone(),
         host: table.require("host", HOSTS, host),
@@ -89,7 +85,8 @@ pub(crate) fn route(table: &mut TableReader<'_, '_, '_>) -> RouteTable {
         name,
         addresses,
         origins: table.require("origins", RULES, origins),
-        backends: table.require("backends", BACKENDS, backends),
+        backends: if has_pool { backends } else { table.require("backends", BACKENDS, backends) },
+        pool,
         on_backend_loss: table.get("on_backend_loss"),
         maintenance_file: table.get("maintenance_file"),
         http: table.get("http"),
@@ -118,35 +115,5 @@ fn headers(table: &mut TableReader<'_, '_, '_>) -> HeadersTable {
     HeadersTable { remove: table.list("remove"), set: table.list("set") }
 }
 
-fn backend<'d>(
-    sink: &mut DiagnosticSink<'_>,
-    location: Location,
-    value: &'d DeValue<'d>,
-) -> Parsed<BackendItem> {
-    // A backend in short form consists of its address.
-    sink.record_location(&location);
-    let item = match value.as_table() {
-        Some(entries) => TableReader::read(sink, Some(entries), location.clone(), |table| {
-            let address = table.get("address");
-            BackendItem {
-                address: table.require(
-                    "address",
-                    "write its address: address = \"127.0.0.1:9001\"",
-                    address,
-                ),
-                weight: table.get("weight"),
-                id: table.get("id"),
-            }
-        }),
-        None => BackendItem {
-            address: sink.value(location.clone(), value),
-            weight: Parsed::Missing,
-            id: Parsed::Missing,
-        },
-    };
-    Parsed::Valid(Located { value: item, location })
-}
-
 const HOSTS: &str =
     "say which host it serves: \"chat.example.com\", \"*.example.com\", or \"*\" for any";
-const BACKENDS: &str = "list its backends: backends = [\"127.0.0.1:9001\"]";

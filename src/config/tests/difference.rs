@@ -1,5 +1,7 @@
 //! Differences between two files in meaning, regardless of how they are written.
 
+use std::sync::Arc;
+
 use super::listing::FULL;
 use super::*;
 use crate::config::explain::difference::{AffectedTunnels, SettingChange, differences};
@@ -42,7 +44,11 @@ fn equivalent_files_have_no_differences() {
     // The same tables in another file and in another order.
     let parts: Vec<&str> = FULL.split("\n[[route]]").collect();
     let (second, rest) = parts[2].split_once("\n[server]").unwrap();
-    let moved = format!("{}\n[[route]]{second}\n[[route]]{}\n[server]{rest}", parts[0], parts[1]);
+    let [first, third] = [parts[1], parts[3]];
+    let moved = format!(
+        "{}\n[[route]]{second}\n[[route]]{first}\n[server]{rest}\n[[route]]{third}",
+        parts[0]
+    );
     let moved = Settings::parse(&moved, "other.toml").unwrap();
     assert_eq!(&*moved.routes[0].name, "[2001:db8::7]");
     assert_eq!(changes(&parse(FULL), &moved), []);
@@ -171,7 +177,8 @@ fn top_level_limit_is_listed_with_affected_routes() {
     let found = differences(&parse(FULL), &parse(&after));
     let [SettingChange { change, affected }] = &found[..] else { panic!("{found:?}") };
     assert_eq!((change.section.as_str(), change.keys[0].key.as_str()), ("limits", "limits.idle"));
-    assert_eq!(*affected, AffectedTunnels::Routes(vec!["[2001:db8::7]".into()]));
+    let routes = ["[2001:db8::7]", "pool.example.com"].map(Arc::from);
+    assert_eq!(*affected, AffectedTunnels::Routes(routes.into()));
     // If every route sets its own value, the top-level one has no effect.
     let own =
         |idle: &str| format!("{PLAIN}[route.limits]\nidle = \"2h\"\n[limits]\nidle = \"{idle}\"\n");

@@ -172,6 +172,15 @@ redact = ["zebra", "apple"]
 to = "/var/log/access.log"
 format = "text"
 start = true
+
+[[pool]]
+name = "chat"
+backends = ["c:1", { address = "d:1", weight = 2, id = "d" }]
+
+[[route]]
+host = "pool.example.com"
+origins = ["*"]
+pool = "chat"
 "#;
 
 /// Writes a listing as a configuration file.
@@ -236,7 +245,8 @@ fn every_known_key_is_listed() {
         !known_keys().iter().any(|other| below(other) || item(other))
     };
     let known: BTreeSet<String> = known_keys().iter().filter(leaf).cloned().collect();
-    for text in [EXAMPLE, FULL] {
+    let pool = "[[pool]]\nname = \"chat\"\nbackends = [\"127.0.0.1:9001\"]\n";
+    for text in [&format!("{EXAMPLE}{pool}"), FULL] {
         let listed: BTreeSet<String> =
             effective(&parse(text)).iter().map(|key| without_indices(&key.key)).collect();
         assert_eq!(listed, known);

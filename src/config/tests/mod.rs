@@ -65,6 +65,7 @@ mod http_policies;
 mod ineffective;
 mod listing;
 mod policies;
+mod pools;
 mod reading;
 mod route_overrides;
 mod rules;

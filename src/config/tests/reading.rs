@@ -37,7 +37,7 @@ fn defaults_limit_clients() {
     assert_eq!(&*settings.listeners[0].name, "0.0.0.0:443");
     assert_eq!(&*route.name, "chat.example.com");
     assert!(route.http);
-    assert_eq!(&*route.backends[0].id, "127.0.0.1:9001");
+    assert_eq!(&*route.pool.backends[0].id, "127.0.0.1:9001");
     let CertificateSource::Files { chain, key } = &settings.certificates[0].source else {
         panic!("files");
     };
@@ -70,7 +70,7 @@ fn backends_have_a_short_and_a_long_form() {
         "backends = [\"127.0.0.1:9001\"]",
         "backends = [\"a:1\", { address = \"[::1]:2\", weight = 3, id = \"two\" }]",
     );
-    let short = parse(&text).routes[0].backends.clone();
+    let short = parse(&text).routes[0].pool.backends.clone();
     assert_eq!(short[1].address.to_string(), "[::1]:2");
     assert_eq!((short[1].weight.get(), &*short[1].id), (3, "two"));
     let text = PLAIN.replace(
@@ -78,7 +78,7 @@ fn backends_have_a_short_and_a_long_form() {
         "[[route.backends]]\naddress = \"a:1\"\n[[route.backends]]\naddress = \"[::1]:2\"\n\
          weight = 3\nid = \"two\"",
     );
-    assert_eq!(parse(&text).routes[0].backends, short);
+    assert_eq!(parse(&text).routes[0].pool.backends, short);
 }
 
 // Requirements: CF02.

@@ -16,8 +16,14 @@ impl Synonym {
     /// The first of the `keys` of this table, a path such as `route[0].limits`, that does the same.
     pub(crate) fn key_in<'k>(&self, table: &str, keys: &[&'k str]) -> Option<&'k str> {
         let table = without_indices(table);
-        // Tables of a route have the keys of those at the top level.
-        let is_table = |of: &str| of == table || table.strip_prefix("route[].") == Some(of);
+        // Tables of a route have the keys of those at the top level, and a pool has those of a route that
+        // concern backends.
+        let is_table = |of: &str| {
+            let of_route = of.strip_prefix("route[]");
+            of == table
+                || table.strip_prefix("route[].") == Some(of)
+                || of_route.is_some() && table.strip_prefix("pool[]") == of_route
+        };
         self.keys.iter().find_map(|meant| {
             let (of, name) = meant.rsplit_once('.').unwrap_or(("", meant));
             keys.iter().copied().find(|key| *key == name && is_table(of))

@@ -11,6 +11,7 @@ pub(crate) mod network;
 pub(crate) mod origin;
 pub(crate) mod origin_rule;
 pub(crate) mod patterns;
+pub(crate) mod pool;
 pub(crate) mod scalars;
 pub(crate) mod targets;
 pub(crate) mod units;

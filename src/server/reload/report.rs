@@ -106,8 +106,9 @@ impl TunnelCounts {
             AffectedTunnels::Routes(names) => {
                 names.iter().filter_map(|name| self.by_route.get(name)).sum()
             }
-            AffectedTunnels::Backend { route, id } => {
-                self.by_backend.get(&(route.clone(), id.clone())).copied().unwrap_or(0)
+            AffectedTunnels::Backend { routes, id } => {
+                let of = |route: &Arc<str>| self.by_backend.get(&(route.clone(), id.clone()));
+                routes.iter().filter_map(of).sum()
             }
         }
     }
@@ -132,7 +133,7 @@ pub fn summary(changes: &[Change]) -> String {
 
 fn part_summary(part: &str, changes: &[&Change]) -> String {
     let plural = match part {
-        "listener" | "certificate" | "route" | "backend" => "s",
+        "listener" | "certificate" | "route" | "pool" | "backend" => "s",
         _ => "",
     };
     let mut items: Vec<String> =

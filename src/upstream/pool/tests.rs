@@ -6,13 +6,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::client::{ClientAddr, KeyPrefixes};
 
-fn settings(backends: &[(&str, u32)]) -> Vec<BackendSettings> {
+fn settings(backends: &[(&str, u32)]) -> PoolSettings {
     let one = |(id, weight): &(&str, u32)| BackendSettings {
         id: (*id).into(),
         address: BackendAddress { host: "127.0.0.1".into(), port: 9 },
         weight: NonZeroU32::new(*weight).unwrap(),
     };
-    backends.iter().map(one).collect()
+    PoolSettings { name: None, backends: backends.iter().map(one).collect() }
 }
 
 fn pool(backends: &[(&str, u32)]) -> Pool {

@@ -2,6 +2,7 @@
 //! from. The listing is derived from the settings, so it always shows the values in use.
 
 pub(crate) mod key_group;
+pub(crate) mod pool;
 pub(crate) mod route;
 pub(crate) mod tables;
 pub(crate) mod value;
@@ -10,7 +11,8 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use self::key_group::KeyGroup;
-use self::route::{backend, route, top_level_policy};
+use self::pool::{BackendList, pool};
+use self::route::{route, top_level_policy};
 use self::tables::{certificate, listener, process};
 use crate::config::explain::effect::AppliesTo;
 use crate::config::settings::Settings;
@@ -48,7 +50,8 @@ pub fn when_effective(key: &str) -> Option<AppliesTo> {
 static APPLIES_TO: LazyLock<HashMap<String, AppliesTo>> = LazyLock::new(|| {
     let text = "[[listener]]\naddress = \"127.0.0.1:1\"\n\
                 [[certificate]]\nchain = \"c\"\nkey = \"k\"\n\
-                [[route]]\nhost = \"*\"\norigins = [\"*\"]\nbackends = [\"127.0.0.1:2\"]\n";
+                [[route]]\nhost = \"*\"\norigins = [\"*\"]\nbackends = [\"127.0.0.1:2\"]\n\
+                [[pool]]\nname = \"p\"\nbackends = [\"127.0.0.1:2\"]\n";
     let mut applies_to = HashMap::new();
     if let Ok(settings) = Settings::parse(text, "") {
         groups(&settings, |group| {
@@ -66,10 +69,20 @@ fn groups(settings: &Settings, mut each: impl FnMut(KeyGroup)) {
     (0..settings.certificates.len()).filter_map(|n| certificate(settings, n)).for_each(&mut each);
     for (n, values) in settings.routes.iter().enumerate() {
         route(settings, n).into_iter().for_each(&mut each);
-        (0..values.backends.len()).filter_map(|m| backend(settings, n, m)).for_each(&mut each);
+        if values.pool.name.is_none() {
+            backends(settings, BackendList::Route(n), &mut each);
+        }
+    }
+    for n in 0..settings.pools.len() {
+        pool(settings, n).into_iter().for_each(&mut each);
+        backends(settings, BackendList::Pool(n), &mut each);
     }
     let (leading, trailing) = process(settings);
     leading.into_iter().chain(top_level_policy(settings)).chain(trailing).for_each(each);
+}
+
+fn backends(settings: &Settings, list: BackendList, each: impl FnMut(KeyGroup)) {
+    (0..list.backends(settings).len()).filter_map(|n| list.backend(settings, n)).for_each(each);
 }
 
 #[cfg(test)]

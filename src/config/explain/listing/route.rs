@@ -1,4 +1,4 @@
-//! The listing's rows for routes, their backends, and the top-level limits and heartbeats.
+//! The listing's rows for routes, and the top-level limits and heartbeats.
 
 use std::num::NonZeroU32;
 
@@ -27,6 +27,7 @@ pub fn route(settings: &Settings, index: usize) -> Option<KeyGroup> {
     group.add_inherited("name", Requests, text(&route.name), format!("route[{index}].host"));
     addresses(&mut group, Requests, &route.addresses);
     group.add("origins", Requests, list(route.origins.iter().map(ToString::to_string)));
+    group.add("pool", Requests, or_off(route.pool.name.as_deref(), text));
     group.add("on_backend_loss", Immediately, on_backend_loss(route.on_backend_loss));
     let file = route.maintenance_file.as_deref();
     group.add("maintenance_file", Requests, or_off(file, |file| text(file.display())));
@@ -77,20 +78,6 @@ pub fn route(settings: &Settings, index: usize) -> Option<KeyGroup> {
         let key = format!("drain.{name}");
         group.add_inherited(&key, Tunnels, value, key.clone());
     }
-    Some(group)
-}
-
-/// The keys of one item of a route's `backends`.
-pub fn backend(settings: &Settings, route: usize, index: usize) -> Option<KeyGroup> {
-    let backend = settings.routes.get(route)?.backends.get(index)?;
-    let mut group = KeyGroup::new(format!("route[{route}].backends[{index}]"));
-    let address = format!("{}.address", group.prefix);
-    // A backend in short form consists of its address.
-    let is_short = settings.source_map.line(&address).is_none();
-    let address = if is_short { group.prefix.clone() } else { address };
-    group.add("address", Requests, text(&backend.address));
-    group.add("weight", Requests, plain(backend.weight));
-    group.add_inherited("id", Requests, text(&backend.id), address);
     Some(group)
 }
 

@@ -1,0 +1,171 @@
+//! Pools and their backends.
+
+use std::collections::{HashMap, HashSet};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use super::addresses::ListenAddresses;
+use super::defaults::value_or;
+use super::names::UniqueNames;
+use crate::config::schema::ConfigFile;
+use crate::config::schema::pool::{BackendItem, PoolTable};
+use crate::config::schema::route::RouteTable;
+use crate::config::settings::Settings;
+use crate::config::settings::pool::{BackendSettings, PoolSettings};
+use crate::config::toml::diagnostic::{Location, Problem};
+use crate::config::toml::late_diagnostic::LateDiagnostic;
+use crate::config::toml::nearest::nearest;
+use crate::config::toml::sink::DiagnosticSink;
+use crate::config::toml::value::{Located, Parsed};
+use crate::config::values::pool::{PoolChoice, PoolName};
+use crate::config::values::scalars::{Label, Weight};
+
+/// The pools that have a name, from which routes choose.
+pub(crate) struct Pools<'f> {
+    addresses: &'f ListenAddresses,
+    named: Vec<Arc<PoolSettings>>,
+    by_name: HashMap<Arc<str>, usize>,
+    /// Whether an error was reported for a table or a name, so that any name may be that of a pool.
+    is_incomplete: bool,
+}
+
+impl<'f> Pools<'f> {
+    /// Converts the tables `[[pool]]`.
+    pub(crate) fn new(
+        file: &ConfigFile,
+        addresses: &'f ListenAddresses,
+        sink: &mut DiagnosticSink<'_>,
+    ) -> Self {
+        let tables = file.pools.value().map_or(&[][..], Vec::as_slice);
+        let is_incomplete =
+            file.pools.is_invalid() || tables.iter().any(|table| table.name.is_invalid());
+        let mut pools =
+            Self { addresses, named: Vec::new(), by_name: HashMap::new(), is_incomplete };
+        let mut names = UniqueNames::default();
+        for table in tables {
+            pools.add(table, &mut names, sink);
+        }
+        pools
+    }
+
+    /// The pools in the order of the file.
+    pub(crate) fn into_named(self) -> Vec<Arc<PoolSettings>> {
+        self.named
+    }
+
+    /// The pool that a route names, or one of its own backends.
+    pub(crate) fn of_route(
+        &self,
+        route: &RouteTable,
+        sink: &mut DiagnosticSink<'_>,
+    ) -> Arc<PoolSettings> {
+        let own = || PoolSettings { name: None, backends: Vec::new() };
+        let Some(Located { value: PoolChoice(Some(name)), location }) = route.pool.located() else {
+            let backends = backends(&route.backends, self.addresses, sink);
+            return Arc::new(PoolSettings { backends, ..own() });
+        };
+        if !matches!(route.backends, Parsed::Missing) {
+            let problem = Problem::new("this route lists backends of its own as well");
+            sink.report(
+                location,
+                problem.help("remove pool, or move the backends to the [[pool]]"),
+            );
+        }
+        let found = self.by_name.get(name).and_then(|index| self.named.get(*index));
+        if found.is_none() && !self.is_incomplete {
+            sink.report(location, self.unknown(name));
+        }
+        found.cloned().unwrap_or_else(|| Arc::new(own()))
+    }
+
+    fn add(&mut self, table: &PoolTable, names: &mut UniqueNames, sink: &mut DiagnosticSink<'_>) {
+        let backends = backends(&table.backends, self.addresses, sink);
+        let Some(Located { value: PoolName(name), location }) = table.name.located() else {
+            return;
+        };
+        let owner = &table.location.key;
+        names.reserve(name, owner, location, "give each pool its own name", sink);
+        self.by_name.entry(name.clone()).or_insert(self.named.len());
+        self.named.push(Arc::new(PoolSettings { name: Some(name.clone()), backends }));
+    }
+
+    fn unknown(&self, name: &str) -> Problem {
+        let problem = Problem::new(format!("there is no [[pool]] with the name \"{name}\""));
+        let names = || self.named.iter().filter_map(|pool| pool.name.as_deref());
+        let shown: Vec<String> =
+            names().take(NAMES_MAX).map(|name| format!("\"{name}\"")).collect();
+        match nearest(name, names()) {
+            Some(meant) => problem.help(format!("did you mean \"{meant}\"?")),
+            None if shown.is_empty() => problem
+                .help(format!("add\n[[pool]]\nname = \"{name}\"\nbackends = [\"127.0.0.1:9001\"]")),
+            None if self.named.len() > NAMES_MAX => {
+                problem.help(format!("there are {}, and others", shown.join(", ")))
+            }
+            None => problem.help(format!("write one of {}", shown.join(", "))),
+        }
+    }
+}
+
+impl Settings {
+    /// Pools that no route uses.
+    pub fn pool_warnings(&self) -> Vec<LateDiagnostic> {
+        let used: HashSet<&str> =
+            self.routes.iter().filter_map(|route| route.pool.name.as_deref()).collect();
+        let is_unused =
+            |pool: &PoolSettings| !pool.name.as_deref().is_some_and(|name| used.contains(name));
+        let pools = self.pools.iter().enumerate().filter(|(_, pool)| is_unused(pool));
+        let warning = |(index, pool): (usize, &Arc<PoolSettings>)| {
+            let name = pool.name.as_deref().unwrap_or_default();
+            let problem = format!(
+                "no route uses this pool: write pool = \"{name}\" in a [[route]], or remove it"
+            );
+            LateDiagnostic { key: format!("pool[{index}].name"), problem }
+        };
+        pools.map(warning).collect()
+    }
+}
+
+fn backends(
+    given: &Parsed<Vec<Located<BackendItem>>>,
+    addresses: &ListenAddresses,
+    sink: &mut DiagnosticSink<'_>,
+) -> Vec<BackendSettings> {
+    let Some(Located { value: items, location }) = given.located() else {
+        return Vec::new();
+    };
+    if items.is_empty() {
+        let problem = Problem::new("the list is empty, so requests could not be forwarded");
+        sink.report(location, problem.help("write backends = [\"127.0.0.1:9001\"]"));
+    }
+    let mut ids = UniqueNames::default();
+    let backend = |item: &Located<BackendItem>| backend(item, addresses, &mut ids, sink);
+    items.iter().filter_map(backend).collect()
+}
+
+fn backend(
+    item: &Located<BackendItem>,
+    addresses: &ListenAddresses,
+    ids: &mut UniqueNames,
+    sink: &mut DiagnosticSink<'_>,
+) -> Option<BackendSettings> {
+    let Located { value: address, location } = item.value.address.located()?;
+    if let Some(own) = addresses.reached_by(address) {
+        let problem = Problem::new(format!("{address} is tidegate itself: {}", own.key));
+        sink.report(location, problem.help("write the address of the application"));
+    }
+    let (id, id_place): (Arc<str>, &Location) = match &item.value.id {
+        Parsed::Valid(Located { value: Label(id), location }) => (Arc::clone(id), location),
+        Parsed::Missing => (address.to_string().into(), location),
+        Parsed::Invalid => return None,
+    };
+    let help = "list a backend once and give it a weight, or give each an id of its own";
+    ids.reserve(&id, &item.location.key, id_place, help, sink);
+    Some(BackendSettings {
+        id,
+        address: address.clone(),
+        weight: value_or(&item.value.weight, Weight(NonZeroU32::MIN)).0,
+    })
+}
+
+/// Names in one message.
+const NAMES_MAX: usize = 5;
