@@ -3,8 +3,8 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::io::ioctl_fionread;
 use tokio::net::TcpStream;
@@ -13,15 +13,14 @@ use tracing::warn;
 
 use crate::sys::clock::now;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::once_a_minute::OnceAMinute;
+use crate::telemetry::sampled_count::SampledCount;
 
 /// The open connections, at most [`CONNECTIONS_MAX`].
 #[derive(Debug)]
 pub struct AdminConnections {
     table: Mutex<Table>,
     metrics: Arc<Metrics>,
-    drop_logged: OnceAMinute,
-    dropped_since_log: AtomicU64,
+    dropped: SampledCount,
 }
 
 #[derive(Debug, Default)]
@@ -64,8 +63,8 @@ pub type PermitRevoked = oneshot::Receiver<Infallible>;
 impl AdminConnections {
     /// Creates an instance without connections, which counts those that it closes in `metrics`.
     pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
-        let (table, drop_logged, dropped_since_log) = Default::default();
-        Arc::new(Self { table, metrics, drop_logged, dropped_since_log })
+        let dropped = SampledCount::new(LOG_INTERVAL);
+        Arc::new(Self { table: Mutex::default(), metrics, dropped })
     }
 
     /// Admits the connection, if necessary in place of another. `None` if all others are being answered.
@@ -93,10 +92,9 @@ impl AdminConnections {
 
     fn report_drop(&self, peer: SocketAddr) {
         self.metrics.admin_connections_dropped.inc();
-        self.dropped_since_log.fetch_add(1, Ordering::Relaxed);
-        if self.drop_logged.is_due(now()) {
+        if let Some(dropped) = self.dropped.add(now()) {
             warn!(
-                dropped = self.dropped_since_log.swap(0, Ordering::Relaxed),
+                dropped,
                 limit = CONNECTIONS_MAX,
                 last_peer = %peer,
                 "admin: too many connections; those without a complete request are closed, the oldest first; find \
@@ -187,6 +185,8 @@ impl Drop for AdminPermit {
 const CONNECTIONS_MAX: usize = 32;
 /// The rest stays for probes.
 const DOCUMENTS_MAX: usize = CONNECTIONS_MAX - 8;
+/// One line in this time.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// The number of silent connections that outlive one with half a request.
 const NEW_SILENT: usize = 4;
 

@@ -1,4 +1,4 @@
-//! Rate limits per client: of WebSocket handshakes, and of plain requests.
+//! Rate limits per client: of new connections, of WebSocket handshakes, and of plain requests.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,46 +14,62 @@ use tokio::time::Instant;
 use crate::client::ClientKey;
 use crate::config::settings::rates::{ClientRate, RateSettings};
 use crate::reject::RejectReason;
+use crate::reject::drop_reason::DropReason;
 
 /// The rate limits of a snapshot, carried over while their settings are unchanged.
 #[derive(Clone, Debug)]
 pub struct ClientRates {
+    /// New connections.
+    pub connections: Arc<ClientRateLimit<DropReason>>,
     /// WebSocket handshakes.
-    pub handshakes: Arc<ClientRateLimit>,
+    pub handshakes: Arc<ClientRateLimit<RejectReason>>,
     /// Plain requests.
-    pub requests: Arc<ClientRateLimit>,
+    pub requests: Arc<ClientRateLimit<RejectReason>>,
 }
 
 impl ClientRates {
     /// Builds the limits. `previous` are those of the current snapshot.
     pub fn build(settings: &RateSettings, previous: Option<&Self>) -> Self {
-        let limit = |rate: ClientRate, previous: Option<&Arc<ClientRateLimit>>, reason| {
-            let unchanged = previous.filter(|previous| previous.rate == rate).cloned();
-            unchanged.unwrap_or_else(|| Arc::new(ClientRateLimit::new(rate, reason)))
-        };
+        let connections = previous.map(|previous| &previous.connections);
         let handshakes = previous.map(|previous| &previous.handshakes);
         let requests = previous.map(|previous| &previous.requests);
+        let (connection, handshake, request) = (
+            DropReason::ClientConnectionRate,
+            RejectReason::ClientRateLimit,
+            RejectReason::ClientRequestRate,
+        );
         Self {
-            handshakes: limit(settings.handshakes, handshakes, RejectReason::ClientRateLimit),
-            requests: limit(settings.requests, requests, RejectReason::ClientRequestRate),
+            connections: carry_over(settings.connections, connections, connection),
+            handshakes: carry_over(settings.handshakes, handshakes, handshake),
+            requests: carry_over(settings.requests, requests, request),
         }
     }
 
     /// Removes every client whose buckets are full again. Call it every few seconds to keep the tables
     /// small.
     pub fn sweep(&self) {
-        for limit in [&self.handshakes, &self.requests] {
-            limit.sweep();
-        }
+        self.connections.sweep();
+        self.handshakes.sweep();
+        self.requests.sweep();
     }
+}
+
+/// The previous limit if its rate is unchanged, otherwise a new one.
+fn carry_over<R: Clone>(
+    rate: ClientRate,
+    previous: Option<&Arc<ClientRateLimit<R>>>,
+    reason: R,
+) -> Arc<ClientRateLimit<R>> {
+    let unchanged = previous.filter(|previous| previous.rate == rate).cloned();
+    unchanged.unwrap_or_else(|| Arc::new(ClientRateLimit::new(rate, reason)))
 }
 
 /// One token bucket per client key. The rate and burst are fixed.
 #[derive(Debug)]
-pub struct ClientRateLimit {
+pub struct ClientRateLimit<R> {
     rate: ClientRate,
-    /// The reason to reject what exceeds the rate.
-    reason: RejectReason,
+    /// Why anything over the rate is rejected.
+    reason: R,
     clients: RateLimiter<
         ClientKey,
         DashMapStateStore<ClientKey>,
@@ -81,9 +97,9 @@ impl Clock for RuntimeClock {
     }
 }
 
-impl ClientRateLimit {
+impl<R: Clone> ClientRateLimit<R> {
     /// Limits each client to this rate; `reason` is why anything over it is rejected.
-    fn new(rate: ClientRate, reason: RejectReason) -> Self {
+    fn new(rate: ClientRate, reason: R) -> Self {
         let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
         let clock = RuntimeClock(Instant::now());
         Self {
@@ -96,17 +112,17 @@ impl ClientRateLimit {
         }
     }
 
-    /// Counts one handshake or request.
+    /// Counts one connection, handshake or request.
     ///
     /// # Errors
     /// The reason of this limit, if the client has exceeded its rate.
-    pub fn admit(&self, key: ClientKey) -> Result<(), RejectReason> {
+    pub fn admit(&self, key: ClientKey) -> Result<(), R> {
         let admitted = if self.has_room() {
             self.clients.check_key(&key).is_ok()
         } else {
             self.overflow.check().is_ok()
         };
-        if admitted { Ok(()) } else { Err(self.reason) }
+        if admitted { Ok(()) } else { Err(self.reason.clone()) }
     }
 
     /// Whether one more key may be added.
@@ -149,7 +165,7 @@ mod tests {
     use super::*;
     use crate::client::{ClientAddr, KeyPrefixes};
 
-    fn limit(per_second: u32, burst: u32) -> ClientRateLimit {
+    fn limit(per_second: u32, burst: u32) -> ClientRateLimit<RejectReason> {
         let [per_second, burst] = [per_second, burst].map(|n| NonZeroU32::new(n).unwrap());
         ClientRateLimit::new(ClientRate { per_second, burst }, RejectReason::ClientRateLimit)
     }

@@ -120,7 +120,10 @@ async fn serve(
             scan = certificates.scan(state) => certificates.apply(scan, state, source),
             scan = address_files.scan(state) => address_files.apply(scan, state, source),
             exited = listeners.failed_task() => return Err(exited),
-            _ = sweep.tick() => state.snapshot().client_rates.sweep(),
+            _ = sweep.tick() => {
+                state.snapshot().client_rates.sweep();
+                state.drop_summaries.flush();
+            }
         }
     }
 }

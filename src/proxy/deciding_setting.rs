@@ -21,6 +21,7 @@ pub fn of_drop(
     let value = match reason {
         DropReason::AddressDenied(rule) => Some(listener.addresses.deciding_value(*rule)),
         DropReason::ClientLimit => Some(settings.concurrency.connections_per_client.to_string()),
+        DropReason::ClientConnectionRate => Some(shown_rate(settings.rates.connections)),
         DropReason::ProxyLimit => Some(snapshot.capacity.connections.to_string()),
         DropReason::ProxyHeaderUntrusted => Some(snapshot.trusted_proxies.to_string()),
         DropReason::ProxyHeaderMissing => Some("true".to_owned()),

@@ -48,6 +48,11 @@ pub async fn serve(state: Arc<ProxyState>, accepted: AcceptedStream, key: Listen
         accept_connection(&state, &snapshot, listener, accepted, counted, &mut client).await;
     if let Err(reason) = served {
         state.metrics.dropped(&reason);
+        let deciding = deciding_setting::of_drop(&reason, &snapshot, listener);
+        if reason.is_summarized() {
+            state.drop_summaries.add(&reason, client.addr, deciding);
+            return;
+        }
         let addressed = if let DropReason::HeadInvalid(head) = &reason {
             head.addressed.clone()
         } else {
@@ -59,7 +64,7 @@ pub async fn serve(state: Arc<ProxyState>, accepted: AcceptedStream, key: Listen
             reason: &reason,
             host: addressed.host.as_deref().map(|sent| origin(sent, redact)).as_deref(),
             target: addressed.target.as_deref().map(|sent| target(sent, redact)).as_deref(),
-            deciding: deciding_setting::of_drop(&reason, &snapshot, listener),
+            deciding,
             age: now().duration_since(started),
         });
     }
@@ -90,7 +95,12 @@ async fn accept_connection(
     let settings = &snapshot.settings;
     let AcceptedStream { mut io, mut local, .. } = accepted;
     let check = |client: &ClientInfo| {
-        listener.addresses.check(&client.addr).map_err(DropReason::AddressDenied)
+        listener.addresses.check(&client.addr).map_err(DropReason::AddressDenied)?;
+        // The connections of a trusted proxy belong to many clients.
+        if snapshot.trusted_proxies.contains(&client.addr) {
+            return Ok(());
+        }
+        snapshot.client_rates.connections.admit(client.key)
     };
     if !listener.proxy_protocol {
         check(client)?;
@@ -106,7 +116,6 @@ async fn accept_connection(
         // A header without addresses is a check of the balancer itself, which is a trusted proxy.
         check(client)?;
     }
-    // The connections of a trusted proxy belong to many clients.
     if !snapshot.trusted_proxies.contains(&client.addr) {
         permit.assign_client(client.key, settings.concurrency.connections_per_client)?;
     }

@@ -22,6 +22,7 @@ use crate::sessions::drains::RunningDrains;
 use crate::sessions::registry::Registry;
 use crate::sys::clock::{now, wall};
 use crate::sys::watchdog::LivenessRegistry;
+use crate::telemetry::drop_summaries::DropSummaries;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::admin_override::DrainFlag;
 
@@ -35,6 +36,8 @@ pub struct ProxyState {
     pub concurrency: Arc<ConcurrencyLimits>,
     /// Turns of connections that are being opened.
     pub turns: Arc<Turns>,
+    /// Dropped connections that have no records of their own.
+    pub drop_summaries: DropSummaries,
     /// Open sessions.
     pub registry: Arc<Registry>,
     /// The tasks of connections and sessions; the shutdown waits for them.
@@ -99,6 +102,7 @@ impl ProxyState {
             net,
             phase: watch::Sender::new(Phase::Running),
             concurrency: Arc::default(),
+            drop_summaries: DropSummaries::default(),
             registry: Arc::default(),
             tasks: TaskTracker::new(),
             ticketer,

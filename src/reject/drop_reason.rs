@@ -11,6 +11,8 @@ pub enum DropReason {
     AddressDenied(AddressRule),
     /// The client key has reached its limit of open connections.
     ClientLimit,
+    /// The client key opens more connections per second than it may.
+    ClientConnectionRate,
     /// The process has reached its limit of open connections.
     ProxyLimit,
     /// The peer is not a trusted proxy, but the listener expects the PROXY protocol.
@@ -45,6 +47,7 @@ impl DropReason {
         match self {
             Self::AddressDenied(_) => "address_denied",
             Self::ClientLimit => "client_limit",
+            Self::ClientConnectionRate => "client_connection_rate",
             Self::ProxyLimit => "proxy_limit",
             Self::ProxyHeaderUntrusted => "proxy_header_untrusted",
             Self::ProxyHeaderMissing => "proxy_header_missing",
@@ -66,6 +69,7 @@ impl DropReason {
         match self {
             Self::AddressDenied(_)
             | Self::ClientLimit
+            | Self::ClientConnectionRate
             | Self::ProxyLimit
             | Self::ProxyHeaderUntrusted
             | Self::ProxyHeaderMissing
@@ -80,12 +84,19 @@ impl DropReason {
         }
     }
 
+    /// Whether a client can cause it so often that the log has one line for many connections, and no record of
+    /// each.
+    pub fn is_summarized(&self) -> bool {
+        matches!(self, Self::ClientConnectionRate)
+    }
+
     /// The configuration key that caused it, if any.
     pub fn key(&self) -> Option<&'static str> {
         match self {
             Self::AddressDenied(AddressRule::Denied(_)) => Some("listener.deny"),
             Self::AddressDenied(AddressRule::NotAllowed) => Some("listener.allow"),
             Self::ClientLimit => Some("concurrency.connections_per_client"),
+            Self::ClientConnectionRate => Some("rates.connections_per_client"),
             Self::ProxyLimit => Some("concurrency.connections"),
             Self::ProxyHeaderUntrusted => Some("trusted_proxies.addresses"),
             Self::ProxyHeaderMissing => Some("listener.proxy_protocol"),

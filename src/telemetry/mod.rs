@@ -2,6 +2,7 @@
 //! no connection ever waits for a line to be written.
 
 pub(crate) mod access_log;
+pub(crate) mod drop_summaries;
 pub(crate) mod events;
 #[cfg(test)]
 pub(crate) mod fixtures;
@@ -14,5 +15,6 @@ pub(crate) mod once_a_minute;
 pub(crate) mod record;
 pub(crate) mod redact;
 pub(crate) mod request_fields;
+pub(crate) mod sampled_count;
 pub(crate) mod stderr;
 pub(crate) mod timestamp;

@@ -175,6 +175,7 @@ fn write_drop(line: &mut LogLine, dropped: &DroppedConnection<'_>) {
         DropReason::ProxyHeaderInvalid(detail) => Some((*detail).into()),
         DropReason::AddressDenied(rule) => Some(rule.to_string().into()),
         DropReason::ClientLimit
+        | DropReason::ClientConnectionRate
         | DropReason::ProxyLimit
         | DropReason::ProxyHeaderUntrusted
         | DropReason::ProxyHeaderMissing

@@ -28,6 +28,7 @@ mod client_frames;
 mod client_hello;
 mod close_handshake;
 mod compression;
+mod connection_rate;
 mod control_commands;
 mod control_config;
 mod control_drain;

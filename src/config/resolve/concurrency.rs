@@ -69,6 +69,7 @@ pub(crate) fn concurrency(file: &ConfigFile, sink: &mut DiagnosticSink<'_>) -> C
 pub(super) fn rates(file: &ConfigFile) -> RateSettings {
     let given = &file.rates;
     RateSettings {
+        connections: rate(&given.connections_per_client, &given.connections_burst, NEW_CONNECTIONS),
         handshakes: rate(&given.handshakes_per_client, &given.handshakes_burst, HANDSHAKES),
         requests: rate(&given.requests_per_client, &given.requests_burst, REQUESTS),
     }
@@ -122,6 +123,9 @@ const fn at_least_one(number: u32) -> NonZeroU32 {
 
 /// Default of `connections_per_client`.
 const CONNECTIONS: u32 = 2048;
+/// The burst lets all [`CONNECTIONS`] of an office return at once after an outage, and try again.
+const NEW_CONNECTIONS: ClientRate =
+    ClientRate { per_second: at_least_one(500), burst: at_least_one(5000) };
 const HANDSHAKES: ClientRate =
     ClientRate { per_second: at_least_one(20), burst: at_least_one(100) };
 /// Above the needs of an office with a hundred users behind one address, which poll every second and load pages of

@@ -50,6 +50,8 @@ pub(crate) struct ConcurrencyTable {
 
 /// The table `[rates]`.
 pub(crate) struct RatesTable {
+    pub(crate) connections_per_client: Parsed<PerClientLimit<PerSecond>>,
+    pub(crate) connections_burst: Parsed<PerClientLimit<NonZeroU32>>,
     pub(crate) handshakes_per_client: Parsed<PerClientLimit<PerSecond>>,
     pub(crate) handshakes_burst: Parsed<PerClientLimit<NonZeroU32>>,
     pub(crate) requests_per_client: Parsed<PerClientLimit<PerSecond>>,
@@ -135,6 +137,8 @@ pub(crate) fn concurrency(table: &mut TableReader<'_, '_, '_>) -> ConcurrencyTab
 
 pub(crate) fn rates(table: &mut TableReader<'_, '_, '_>) -> RatesTable {
     RatesTable {
+        connections_per_client: table.get("connections_per_client"),
+        connections_burst: table.get("connections_burst"),
         handshakes_per_client: table.get("handshakes_per_client"),
         handshakes_burst: table.get("handshakes_burst"),
         requests_per_client: table.get("requests_per_client"),

@@ -5,6 +5,8 @@ use std::num::NonZeroU32;
 /// `[rates]`: rate limits of one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateSettings {
+    /// New connections.
+    pub connections: ClientRate,
     /// WebSocket handshakes.
     pub handshakes: ClientRate,
     /// Plain requests.

@@ -125,6 +125,8 @@ connections_per_client = 30
 tunnels_per_client = 29
 
 [rates]
+connections_per_client = "3/s"
+connections_burst = 4
 handshakes_per_client = "5/s"
 handshakes_burst = 6
 requests_per_client = "7/s"

@@ -54,6 +54,7 @@ pub fn drop_index(reason: &DropReason) -> usize {
         DropReason::NoRequest => 14,
         DropReason::AddressDenied(_) => 15,
         DropReason::Overloaded => 16,
+        DropReason::ClientConnectionRate => 17,
     }
 }
 
@@ -197,7 +198,7 @@ pub fn side_index(side: Side) -> usize {
 
 const RATES: [LimitKind; 3] = [LimitKind::Messages, LimitKind::Bytes, LimitKind::ControlFrames];
 
-static DROP_REASONS: [DropReason; 17] = [
+static DROP_REASONS: [DropReason; 18] = [
     DropReason::ClientLimit,
     DropReason::ProxyLimit,
     DropReason::TlsFailed(String::new()),
@@ -219,6 +220,7 @@ static DROP_REASONS: [DropReason; 17] = [
     DropReason::NoRequest,
     DropReason::AddressDenied(AddressRule::NotAllowed),
     DropReason::Overloaded,
+    DropReason::ClientConnectionRate,
 ];
 
 const REJECT_REASONS: [RejectReason; 29 + AbortCause::ALL.len()] = [

@@ -158,10 +158,14 @@ fn concurrency(settings: &Settings) -> KeyGroup {
 fn rates(settings: &Settings) -> KeyGroup {
     let values = &settings.rates;
     let mut group = KeyGroup::new("rates");
-    let rates = [("handshakes", values.handshakes), ("requests", values.requests)];
-    for (name, ClientRate { per_second: rate, burst }) in rates {
-        group.add(&format!("{name}_per_client"), Requests, per_second(&plain(rate)));
-        group.add(&format!("{name}_burst"), Requests, plain(burst));
+    let rates = [
+        ("connections", Connections, values.connections),
+        ("handshakes", Requests, values.handshakes),
+        ("requests", Requests, values.requests),
+    ];
+    for (name, applies_to, ClientRate { per_second: rate, burst }) in rates {
+        group.add(&format!("{name}_per_client"), applies_to, per_second(&plain(rate)));
+        group.add(&format!("{name}_burst"), applies_to, plain(burst));
     }
     group
 }
