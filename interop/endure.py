@@ -125,8 +125,6 @@ backends = ["127.0.0.1:{port}"]
 connections_per_client = 20000
 tunnels_per_client = 20000
 [rates]
-connections_per_client = "100000/s"
-connections_burst = 100000
 handshakes_per_client = "100000/s"
 handshakes_burst = 100000
 requests_per_client = "100000/s"

@@ -31,8 +31,7 @@ async fn notified_at_rest_under_load_and_draining() {
     let manager = ServiceManager::new();
     let mock = MockBackend::new().await;
     let rest = "[drain]\nwindow = \"3s\"\ndeadline = \"30s\"\n\
-                [rates]\nhandshakes_per_client = \"100000/s\"\nhandshakes_burst = 100000\n\
-                connections_burst = 100000\n";
+                [rates]\nhandshakes_per_client = \"100000/s\"\nhandshakes_burst = 100000\n";
     let mut proxy = start(&manager, &(route(&[mock.address()], "") + rest), &[]);
     proxy.ready().await;
     notified(&manager).await;

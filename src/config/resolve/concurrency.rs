@@ -68,9 +68,15 @@ pub(crate) fn concurrency(file: &ConfigFile, sink: &mut DiagnosticSink<'_>) -> C
 /// The rate limits of one client.
 pub(super) fn rates(file: &ConfigFile) -> RateSettings {
     let given = &file.rates;
+    let handshakes = rate(&given.handshakes_per_client, &given.handshakes_burst, HANDSHAKES);
+    // Each handshake may need a connection of its own.
+    let connections = ClientRate {
+        per_second: NEW_CONNECTIONS.per_second.max(handshakes.per_second),
+        burst: NEW_CONNECTIONS.burst.max(handshakes.burst),
+    };
     RateSettings {
-        connections: rate(&given.connections_per_client, &given.connections_burst, NEW_CONNECTIONS),
-        handshakes: rate(&given.handshakes_per_client, &given.handshakes_burst, HANDSHAKES),
+        connections: rate(&given.connections_per_client, &given.connections_burst, connections),
+        handshakes,
         requests: rate(&given.requests_per_client, &given.requests_burst, REQUESTS),
     }
 }

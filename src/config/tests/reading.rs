@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::settings::Settings;
+use crate::config::settings::rates::RateSettings;
 
 #[test]
 fn defaults_limit_clients() {
@@ -25,9 +26,10 @@ fn defaults_limit_clients() {
     assert_eq!((settings.concurrency.connections, settings.concurrency.tunnels), (None, None));
     assert_eq!(settings.concurrency.connections_per_client, 2048);
     assert_eq!(settings.concurrency.tunnels_per_client, 1024);
-    let rates = [settings.rates.handshakes, settings.rates.requests];
-    let rates = rates.map(|rate| (rate.per_second.get(), rate.burst.get()));
-    assert_eq!(rates, [(20, 100), (1000, 5000)]);
+    let RateSettings { connections, handshakes, requests } = settings.rates;
+    let rates =
+        [connections, handshakes, requests].map(|rate| (rate.per_second.get(), rate.burst.get()));
+    assert_eq!(rates, [(500, 5000), (20, 100), (1000, 5000)]);
     assert_eq!(settings.drain.window, Duration::from_secs(10));
     assert_eq!(settings.drain.deadline, Duration::from_secs(30));
     assert_eq!(settings.admin.unwrap().to_string(), "127.0.0.1:9180");
@@ -43,6 +45,14 @@ fn defaults_limit_clients() {
     };
     assert_eq!(chain.to_str(), Some("/etc/tidegate/fullchain.pem"));
     assert_eq!(key.to_str(), Some("/etc/tidegate/privkey.pem"));
+}
+
+#[test]
+fn connection_rate_is_at_least_that_of_handshakes() {
+    let settings = parse(&format!(
+        "{PLAIN}[rates]\nhandshakes_per_client = \"900/s\"\nhandshakes_burst = 7000\n"
+    ));
+    assert_eq!(settings.rates.connections, settings.rates.handshakes);
 }
 
 #[test]
