@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::inherited::InheritedSockets;
@@ -25,7 +25,7 @@ pub struct Listener {
 /// A connection that the kernel accepted.
 #[derive(Debug)]
 pub struct AcceptedStream {
-    /// The connection, with `TCP_NODELAY` and `TCP_NOTSENT_LOWAT` set.
+    /// The connection, with `TCP_NODELAY`, `TCP_NOTSENT_LOWAT` and TCP keep-alive set.
     pub io: socket::Socket,
     /// The address of the peer, which may be a proxy.
     pub peer: SocketAddr,
@@ -134,6 +134,7 @@ impl Listener {
                         let socket = SockRef::from(&io);
                         let _ = socket.set_tcp_nodelay(true);
                         let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
+                        let _ = socket.set_tcp_keepalive(&KEEP_ALIVE);
                     }
                     let local = self.local_of(&io);
                     let accepted = AcceptedStream { io: io.into(), peer, local };
@@ -155,7 +156,8 @@ impl Listener {
 fn set_options(socket: &Socket) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+    socket.set_tcp_keepalive(&KEEP_ALIVE)
 }
 
 impl AsFd for Listener {
@@ -196,6 +198,14 @@ const BACKLOG: i32 = 4096;
 /// First pause after descriptors or memory ran out; doubled up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Detects within six minutes a client that is gone and cannot be pinged: inside a frame of its backend, or
+/// without a heartbeat. While the client sends, acknowledges or answers anything within five minutes, it costs
+/// no packets.
+const KEEP_ALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(300))
+    .with_interval(Duration::from_secs(15))
+    .with_retries(4);
 
 #[cfg(test)]
 mod tests {
@@ -248,6 +258,8 @@ mod tests {
         let socket = SockRef::from(tcp);
         assert!(socket.tcp_nodelay().unwrap());
         assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT_BYTES_MAX);
+        let keep_alive = (socket.keepalive().unwrap(), socket.tcp_keepalive_time().unwrap());
+        assert_eq!(keep_alive, (true, Duration::from_secs(300)));
     }
 
     /// Runs the accept loop until the first connection.

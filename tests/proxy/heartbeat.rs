@@ -1,10 +1,12 @@
 //! The proxy's own pings to backends, or to both sides: they detect a dead backend even if TCP does
 //! not, and are invisible to the other side.
 
-use tokio::io::AsyncWriteExt;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
-use crate::support::{Side, TestBed, assert_relays, wire};
+use crate::support::{Side, TestBed, assert_relays, wire, within_timeout};
 
 #[tokio::test]
 async fn backend_that_never_answers_a_ping_is_closed() {
@@ -102,4 +104,30 @@ async fn backend_that_answers_pings_stays_open() {
     // A pending ping does not delay the Close.
     drop(client);
     assert_eq!(wire::read_past_pings(&mut backend).await.unwrap().code(), 1001);
+}
+
+/// A client that is gone is not pinged inside a frame of its backend, and the backend may never end it.
+#[tokio::test]
+async fn kernel_probes_a_client_that_is_not_pinged() {
+    let bed = TestBed::with("").await;
+    let (mut client, mut backend) = bed.open().await;
+    backend.write_all(&wire::unmasked(0x82, &[0; 100])[..50]).await.unwrap();
+    client.read_exact(&mut [0; 50]).await.unwrap();
+    let port = |address: std::net::SocketAddr| format!("0100007F:{:04X}", address.port());
+    let tcp = client.get_ref();
+    let ends = [tcp.peer_addr(), tcp.local_addr()].map(|address| port(address.unwrap()));
+    let timer = async {
+        loop {
+            let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+            let line = sockets.lines().find(|line| line.contains(&ends.join(" ")));
+            // Number, both ends, state, queues, timer. Another timer runs until the data is acknowledged.
+            let timer = line.unwrap().split_whitespace().nth(5).unwrap();
+            match timer.split_once(':').unwrap() {
+                ("02", until) => return u64::from_str_radix(until, 16).unwrap(),
+                _ => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    };
+    let hundredths = within_timeout("a keep-alive timer", timer).await;
+    assert!(hundredths <= 30_000, "{hundredths}");
 }
