@@ -131,3 +131,31 @@ async fn kernel_probes_a_client_that_is_not_pinged() {
     let hundredths = within_timeout("a keep-alive timer", timer).await;
     assert!(hundredths <= 30_000, "{hundredths}");
 }
+
+/// Each frame is in progress when a pong is due, but could have followed it.
+#[tokio::test]
+async fn client_always_within_a_frame_must_answer() {
+    let beat = "[heartbeat]\ninterval = \"400ms\"\ntimeout = \"400ms\"\nproof = \"pong\"\n";
+    let bed = TestBed::with(beat).await;
+    let (client, mut backend) = bed.open().await;
+    let (mut reading, mut writing) = tokio::io::split(client);
+    let flood = async {
+        let frame = wire::masked(0x82, &[0; 100]);
+        let mut stream = frame.repeat(3);
+        stream.rotate_left(50);
+        writing.write_all(&frame[..50]).await.unwrap();
+        while writing.write_all(&stream).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let drain = async { while backend.read(&mut [0; 4096]).await.is_ok_and(|len| len > 0) {} };
+    let close = async { wire::read_past_pings(&mut reading).await.unwrap().code() };
+    let code = tokio::select! {
+        code = within_timeout("the Close", close) => code,
+        ((), ()) = async { tokio::join!(flood, drain) } => unreachable!("the Close comes first"),
+    };
+    assert_eq!(code, 1001);
+    drop((reading, writing, backend));
+    let record = bed.tunnel_end(1).await;
+    assert_eq!([&record["end"], &record["by"]], ["heartbeat_timeout", "client"]);
+}

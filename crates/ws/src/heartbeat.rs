@@ -3,6 +3,7 @@
 
 mod rtt;
 
+use std::num::NonZeroU32;
 use std::slice;
 
 use self::rtt::RttSamples;
@@ -23,7 +24,8 @@ use crate::timestamp::{Timestamp, nanos};
 /// | `Waiting` | its pong arrives | `Idle` |
 /// | `Waiting` | timeout while reading is suspended | `Waiting`, and the ping is sent again |
 /// | `Waiting` | timeout, but other bytes have arrived and are proof enough | `Idle`, or `Due` if the interval has passed |
-/// | `Waiting` | timeout while the side is blocked or sending a frame | `Waiting` |
+/// | `Waiting` | timeout while the side is blocked | `Waiting` |
+/// | `Waiting` | timeout while the side is sending a frame, the same as at the last timeout if there was one | `Waiting` |
 /// | `Waiting` | timeout after the process itself was stopped | `Waiting`, once |
 /// | `Waiting` | any other timeout | the peer is lost |
 #[derive(Clone, Debug)]
@@ -53,6 +55,8 @@ enum HeartbeatPhase {
         bytes: u64,
         /// Bytes have arrived that it does not count.
         uncounted: bool,
+        /// [`PeerActivity::frame_end`] at the last timeout: the pong can follow this frame.
+        awaited_frame: Option<NonZeroU32>,
         /// The single extension for a stopped process has been used.
         extended: bool,
         delay: PongDelay,
@@ -78,8 +82,9 @@ pub(crate) struct PeerActivity {
     pub(crate) blocked: bool,
     /// Reading is suspended by a rate limit.
     pub(crate) paused: bool,
-    /// The side is within a frame and cannot send a pong.
-    pub(crate) mid_frame: bool,
+    /// The side is within a frame and cannot send a pong: the value of `bytes` at the end of this frame,
+    /// of which the low bits suffice to identify it.
+    pub(crate) frame_end: Option<NonZeroU32>,
     /// Total bytes relayed from the side.
     pub(crate) bytes: u64,
 }
@@ -154,6 +159,7 @@ impl Heartbeat {
             until: now.after(policy.timeout),
             bytes,
             uncounted: false,
+            awaited_frame: None,
             extended: false,
             delay,
         };
@@ -251,11 +257,15 @@ impl Heartbeat {
                 };
                 false
             }
-            HeartbeatPhase::Waiting { until, bytes, extended, delay, .. } => {
+            HeartbeatPhase::Waiting { until, bytes, awaited_frame, extended, delay, .. } => {
                 // A pong cannot arrive within a frame, nor through a blocked stream. The timeout is
-                // extended as long as there is progress.
-                let progress = activity.mid_frame && activity.bytes != *bytes;
-                let busy = activity.blocked || activity.paused || progress;
+                // extended as long as there is progress, but only for one frame: a side that has begun
+                // another one since could have answered before it.
+                let progress = activity.bytes != *bytes
+                    && activity.frame_end.is_some()
+                    && (awaited_frame.is_none() || *awaited_frame == activity.frame_end);
+                let held_up = activity.blocked || activity.paused;
+                let busy = held_up || progress;
                 // The process itself was stopped; the pong may be in the socket.
                 let stopped = !*extended && now.nanos_since(deadline) > nanos(policy.timeout);
                 if !busy && !stopped {
@@ -263,6 +273,7 @@ impl Heartbeat {
                 }
                 *extended |= stopped && !busy;
                 *bytes = activity.bytes;
+                *awaited_frame = activity.frame_end.filter(|_| !held_up);
                 *until = now.after(policy.timeout);
                 if activity.paused {
                     *delay = PongDelay::Retransmit;

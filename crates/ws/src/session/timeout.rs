@@ -1,5 +1,7 @@
 //! Handles expired timers: idle sessions, heartbeats, slow readers, old messages and old sessions.
 
+use std::num::NonZeroU32;
+
 use super::Session;
 use crate::heartbeat::PeerActivity;
 use crate::limit_kind::LimitKind;
@@ -114,10 +116,14 @@ impl Session {
 
 fn activity(peers: &Peers, stats: &Stats, side: Side) -> PeerActivity {
     let queued = |side| peers.of(side).backlog > 0;
+    let bytes = stats.bytes_from(side);
+    let meter = &peers.of(side).meter;
+    let frame_end = bytes.wrapping_add(meter.remaining_in_frame()) as u32;
     PeerActivity {
         blocked: queued(Side::Client) || queued(Side::Backend),
         paused: peers.of(side).is_paused(),
-        mid_frame: !peers.of(side).meter.at_boundary(),
-        bytes: stats.bytes_from(side),
+        frame_end: (!meter.at_boundary())
+            .then(|| NonZeroU32::new(frame_end).unwrap_or(NonZeroU32::MIN)),
+        bytes,
     }
 }

@@ -262,6 +262,36 @@ fn no_pong_is_expected_inside_a_frame() {
 }
 
 #[test]
+fn only_one_frame_in_progress_excuses_a_missing_pong() {
+    let mut harness = Harness::with_policy(pong_required());
+    harness.next_ping();
+    // Ends within a frame at each timeout, but the pong could have preceded each of these frames.
+    let message = frame(Client, 0x82, &[0; 100]);
+    let mut stream = message.repeat(3).into_iter();
+    harness.feed_from(Client, &stream.by_ref().take(50).collect::<Vec<_>>());
+    harness.advance(seconds(10));
+    assert_eq!(harness.session.termination(), None, "the pong may follow this frame");
+    harness.feed_from(Client, &stream.by_ref().take(message.len()).collect::<Vec<_>>());
+    harness.advance(seconds(10));
+    assert_eq!(
+        harness.session.termination(),
+        Some(TerminationReason::HeartbeatTimeout(Side::Client))
+    );
+}
+
+#[test]
+fn pong_may_follow_the_frame_in_progress() {
+    let mut harness = Harness::with_policy(pong_required());
+    let payload = harness.next_ping();
+    let message = frame(Client, 0x82, &[0; 100]);
+    harness.feed_from(Client, &message[..50]);
+    harness.advance(seconds(10));
+    harness.feed_from(Client, &[&message[50..], &frame(Client, 0x8a, &payload)].concat());
+    harness.advance(seconds(10));
+    assert_eq!(harness.session.termination(), None);
+}
+
+#[test]
 fn blocked_peer_is_not_lost() {
     for blocked in Side::BOTH {
         let mut harness = Harness::with_policy(SessionPolicy { min_write_rate: None, ..policy() });
