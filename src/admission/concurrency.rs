@@ -77,9 +77,18 @@ impl ConcurrencyLimits {
     /// client, once that is known.
     ///
     /// # Errors
-    /// [`DropReason::ProxyLimit`] if `limit` connections are open.
-    pub fn admit_connection(self: &Arc<Self>, limit: usize) -> Result<Permit, DropReason> {
-        increment(&self.connections, limit).ok_or(DropReason::ProxyLimit)?;
+    /// [`DropReason::ProxyLimit`] if `limit` connections are open, and `make_room` does not end one.
+    pub fn admit_connection(
+        self: &Arc<Self>,
+        limit: usize,
+        make_room: impl FnOnce() -> bool,
+    ) -> Result<Permit, DropReason> {
+        if increment(&self.connections, limit).is_none() {
+            if !make_room() {
+                return Err(DropReason::ProxyLimit);
+            }
+            self.connections.fetch_add(1, Ordering::Relaxed);
+        }
         Ok(Permit { counts: self.clone(), key: None, route: None })
     }
 
@@ -159,11 +168,16 @@ impl Permit {
     /// Counts the connection for its client as well. Must be called at most once.
     ///
     /// # Errors
-    /// [`DropReason::ClientLimit`] if the client has `limit` open connections.
-    pub fn assign_client(&mut self, key: ClientKey, limit: usize) -> Result<(), DropReason> {
+    /// [`DropReason::ClientLimit`] if the client has `limit` open connections, and `make_room` does not end one.
+    pub fn assign_client(
+        &mut self,
+        key: ClientKey,
+        limit: usize,
+        make_room: impl FnOnce() -> bool,
+    ) -> Result<(), DropReason> {
         let mut shard = self.counts.shard(key);
         let client = shard.entry(key).or_default();
-        if client.connections >= limit {
+        if client.connections >= limit && !make_room() {
             remove_if_zero(&mut shard, key);
             return Err(DropReason::ClientLimit);
         }
@@ -261,8 +275,8 @@ mod tests {
         total: usize,
         per_client: usize,
     ) -> Result<Permit, DropReason> {
-        let mut permit = counts.admit_connection(total)?;
-        permit.assign_client(ClientKey::sample(last), per_client).map(|()| permit)
+        let mut permit = counts.admit_connection(total, || false)?;
+        permit.assign_client(ClientKey::sample(last), per_client, || false).map(|()| permit)
     }
 
     #[test]
@@ -280,8 +294,9 @@ mod tests {
     #[test]
     fn connection_without_client_counts_only_in_total() {
         let counts = Arc::new(ConcurrencyLimits::default());
-        let permits = [counts.admit_connection(2).unwrap(), counts.admit_connection(2).unwrap()];
-        assert_eq!(counts.admit_connection(2).unwrap_err(), DropReason::ProxyLimit);
+        let admit = || counts.admit_connection(2, || false);
+        let permits = [admit().unwrap(), admit().unwrap()];
+        assert_eq!(admit().unwrap_err(), DropReason::ProxyLimit);
         assert!(counts.shards.iter().all(|shard| shard.lock().unwrap().is_empty()));
         drop(permits);
         assert_eq!(counts.connections(), 0);

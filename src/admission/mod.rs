@@ -2,8 +2,10 @@
 //! Performs no I/O. The reasons for which requests are rejected, and the status of each (403, 429,
 //! 503), are in [`reject`](crate::reject).
 
+mod client_entries;
 pub mod concurrency;
 mod fair_queue;
 pub(crate) mod origin;
+pub(crate) mod pending;
 pub(crate) mod rate;
 pub(crate) mod turns;

@@ -58,7 +58,8 @@ pub enum Served<S, T> {
 /// `handler` receives each request, the reason to reject it if its framing is ambiguous or its target too
 /// long, and the means to send interim responses. A 100 is sent only by `handler`, while the request body can be read before. When `drain`
 /// is ready, the connection is closed after the current request; a client that has not sent a request
-/// yet still gets a response to its first one, if it arrives within two seconds.
+/// yet still gets a response to its first one, if it arrives within two seconds. `on_idle` is called again and again
+/// while every request has its response.
 ///
 /// # Errors
 /// The connection ended before its first request was complete, sent something that is not
@@ -69,6 +70,7 @@ pub async fn serve<S, T, H, F>(
     limits: HeadLimits,
     drain: impl Future<Output = ()>,
     handler: H,
+    on_idle: impl Fn(),
 ) -> Result<Served<S, T>, DropReason>
 where
     S: Stream + Send + 'static,
@@ -98,8 +100,7 @@ where
             output.start_request(expects_continue).await;
             announce(&sender);
             // Called here because its future is large, and would otherwise be moved twice.
-            let reply = handler(request, checked, interim).await;
-            let response = send_tunnel(reply, &sender);
+            let response = send_tunnel(handler(request, checked, interim).await, &sender);
             // A client that was not told to continue may or may not send its body.
             let is_last = is_last || output.has_expectation();
             let response = if is_last { closing(response, version) } else { response };
@@ -128,6 +129,9 @@ where
             }
             let is_silent = framing.is_between_requests();
             let phase = ConnectionPhase::of(output.is_idle(), served && is_silent);
+            if served && phase != ConnectionPhase::Response {
+                on_idle();
+            }
             // A client that did not finish its first head by now gets no response.
             if closing && phase == ConnectionPhase::Head {
                 return Poll::Ready(End::Expired { is_silent });
@@ -147,11 +151,9 @@ where
         tunnel = event.tunnel();
     }
     let parts = connection.into_parts();
-    let io = parts.io.into_inner();
-    let must_reset = output.must_reset();
-    let is_body_endless = framing.is_body_endless();
+    let (must_reset, is_body_endless) = (output.must_reset(), framing.is_body_endless());
     let finished = Finished { end, limits, is_body_endless, served, draining, must_reset };
-    finished.close_or_upgrade(io, parts.read_buf, tunnel).await
+    finished.close_or_upgrade(parts.io.into_inner(), parts.read_buf, tunnel).await
 }
 
 /// Reports to the connection that the handler of a request starts.

@@ -7,7 +7,7 @@ use crate::config::settings::rates::ClientRate;
 use crate::config::values::units::show_duration;
 use crate::reject::RejectReason;
 use crate::reject::abort::AbortCause;
-use crate::reject::drop_reason::DropReason;
+use crate::reject::drop_reason::{DropReason, ShedCause};
 use crate::reject::maintenance::MaintenanceCause;
 use crate::telemetry::record::DecidingSetting;
 
@@ -20,9 +20,13 @@ pub fn of_drop(
     let settings = &snapshot.settings;
     let value = match reason {
         DropReason::AddressDenied(rule) => Some(listener.addresses.deciding_value(*rule)),
-        DropReason::ClientLimit => Some(settings.concurrency.connections_per_client.to_string()),
+        DropReason::ClientLimit | DropReason::Shed(ShedCause::ConnectionsOfClient) => {
+            Some(settings.concurrency.connections_per_client.to_string())
+        }
         DropReason::ClientConnectionRate => Some(shown_rate(settings.rates.connections)),
-        DropReason::ProxyLimit => Some(snapshot.capacity.connections.to_string()),
+        DropReason::ProxyLimit | DropReason::Shed(ShedCause::Connections) => {
+            Some(snapshot.capacity.connections.to_string())
+        }
         DropReason::ProxyHeaderUntrusted => Some(snapshot.trusted_proxies.to_string()),
         DropReason::ProxyHeaderMissing => Some("true".to_owned()),
         DropReason::ProxyHeaderTimeout => Some(show_duration(settings.timeouts.proxy_header)),

@@ -5,7 +5,6 @@ use std::cell::Cell;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,23 +12,10 @@ use pin_project_lite::pin_project;
 use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::admission::pending::PendingConnection;
 use crate::admission::turns::{OpeningProgress, Turn, TurnRequest, Turns};
 use crate::client::ClientKey;
-
-/// Whether a connection has had its first response; after that it needs no turn.
-#[derive(Debug, Default)]
-pub struct OpenedFlag(AtomicBool);
-
-impl OpenedFlag {
-    /// The first response, or the 101, is ready.
-    pub fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+use crate::reject::drop_reason::ShedCause;
 
 pin_project! {
     /// Polls the work on a connection while the connection has a turn.
@@ -41,9 +27,10 @@ pin_project! {
     /// | paused | woken | waits for a turn, before new connections |
     /// | waits for a turn | gets it | has a turn |
     /// | any | first response is ready | needs none |
+    /// | any | another connection needs its place | ends |
     pub struct Opening<F> {
         work: Pin<Box<F>>,
-        opened: Arc<OpenedFlag>,
+        connection: Arc<PendingConnection>,
         turns: Arc<Turns>,
         client: ClientKey,
         state: OpeningState,
@@ -64,23 +51,26 @@ impl<F: Future> Opening<F> {
     /// Limits `work` on a connection of this client, which has its first turn.
     pub fn new(
         work: Pin<Box<F>>,
-        opened: Arc<OpenedFlag>,
+        connection: Arc<PendingConnection>,
         turns: Arc<Turns>,
         client: ClientKey,
         turn: Turn,
     ) -> Self {
         let turn_ends = sleep_until(Instant::now() + TURN_TIME);
         let state = OpeningState::HasTurn { _turn: turn };
-        Self { work, opened, turns, client, state, turn_ends, deferred: None }
+        Self { work, connection, turns, client, state, turn_ends, deferred: None }
     }
 }
 
 impl<F: Future> Future for Opening<F> {
-    type Output = F::Output;
+    type Output = Result<F::Output, ShedCause>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        while !this.opened.is_set() {
+        if let Poll::Ready(cause) = this.connection.poll_shed(cx) {
+            return Poll::Ready(Err(cause));
+        }
+        while !this.connection.is_opened() {
             match this.state {
                 OpeningState::Paused => {
                     let request = this.turns.request(*this.client, OpeningProgress::Begun);
@@ -99,10 +89,10 @@ impl<F: Future> Future for Opening<F> {
                         return Poll::Pending;
                     }
                     let polled = WorkerShare::charge(|| this.work.as_mut().poll(cx));
-                    if polled.is_ready() || this.opened.is_set() {
+                    if polled.is_ready() || this.connection.is_opened() {
                         // Frees the turn, now that the response is on its way.
                         *this.state = OpeningState::Paused;
-                        return polled;
+                        return polled.map(Ok);
                     }
                     ready!(this.turn_ends.as_mut().poll(cx));
                     *this.state = OpeningState::Paused;
@@ -110,7 +100,7 @@ impl<F: Future> Future for Opening<F> {
                 }
             }
         }
-        this.work.as_mut().poll(cx)
+        this.work.as_mut().poll(cx).map(Ok)
     }
 }
 
@@ -167,7 +157,7 @@ const SHARE_MAX: Duration = Duration::from_millis(2);
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use tokio::io::AsyncReadExt as _;
     use tokio::net::UnixStream;
@@ -179,12 +169,13 @@ mod tests {
     /// Does `work` as soon as there is a turn.
     async fn open<T>(
         turns: &Arc<Turns>,
-        opened: &Arc<OpenedFlag>,
+        connection: &Arc<PendingConnection>,
         work: impl Future<Output = T>,
     ) -> T {
         let turn = turns.request(ClientKey::sample(1), OpeningProgress::New).await;
-        Opening::new(Box::pin(work), opened.clone(), turns.clone(), ClientKey::sample(1), turn)
+        Opening::new(Box::pin(work), connection.clone(), turns.clone(), ClientKey::sample(1), turn)
             .await
+            .unwrap()
     }
 
     #[tokio::test(start_paused = true)]
@@ -195,7 +186,7 @@ mod tests {
         let mut tasks = JoinSet::new();
         let (slow_turns, slow_events) = (turns.clone(), events.clone());
         tasks.spawn(async move {
-            let opened = Arc::default();
+            let opened = PendingConnection::permanent();
             let work = async {
                 slow_events.send("slow begins").await.unwrap();
                 received.await.unwrap();
@@ -218,10 +209,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn first_response_frees_the_turn() {
         let turns = Turns::new(1);
-        let opened = Arc::<OpenedFlag>::default();
+        let opened = PendingConnection::permanent();
         let (flag, (responded, waiting)) = (opened.clone(), oneshot::channel());
         let work = async {
-            flag.set();
+            flag.set_opened();
             responded.send(()).unwrap();
             std::future::pending::<()>().await;
         };
@@ -253,7 +244,7 @@ mod tests {
                     std::thread::sleep(SHARE_MAX / 2);
                     done.fetch_add(1, Ordering::Relaxed);
                 };
-                open(&turns, &Arc::default(), work).await;
+                open(&turns, &PendingConnection::permanent(), work).await;
             });
         }
         let counted = done.clone();

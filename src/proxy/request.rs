@@ -11,7 +11,6 @@ use hyper::{HeaderMap, Request, Response, StatusCode};
 
 use super::drained;
 use super::forwarded_body::ForwardedBody;
-use super::opening::OpenedFlag;
 use super::redirect::ListenerRedirect;
 use super::request_log::RequestLog;
 use super::route::Route;
@@ -20,6 +19,7 @@ use super::session::{HandshakeResult, PendingTunnel};
 use super::snapshot::Snapshot;
 use super::state::ProxyState;
 use crate::admission::concurrency::{Permit, TunnelLimits};
+use crate::admission::pending::PendingConnection;
 use crate::downstream::client_address;
 use crate::downstream::interim::InterimSender;
 use crate::downstream::reply::Reply;
@@ -56,7 +56,7 @@ pub struct ConnectionContext {
     /// The redirect to `https`.
     pub redirect: Option<ListenerRedirect>,
     /// Set with the first response.
-    pub opened: Arc<OpenedFlag>,
+    pub pending: Arc<PendingConnection>,
 }
 
 /// The outcome of a request that no rule of ours rejected.

@@ -1,20 +1,23 @@
 //! One TCP connection, in order: permit, PROXY header, a turn, TLS, then HTTP until the connection ends or becomes
 //! a tunnel. Each request is handled in `request.rs`.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::select;
 use tokio::time::timeout;
 
 use super::deciding_setting;
-use super::opening::{OpenedFlag, Opening};
+use super::opening::Opening;
 use super::redirect::ListenerRedirect;
 use super::request::ConnectionContext;
 use super::session::{PendingTunnel, start};
 use super::snapshot::Snapshot;
 use super::state::ProxyState;
 use crate::admission::concurrency::Permit;
+use crate::admission::pending::PendingConnection;
 use crate::admission::turns::{OpeningProgress, Turn, Turns};
 use crate::client::{AddrSource, ClientInfo, ClientKey};
 use crate::config::settings::ListenerSettings;
@@ -77,6 +80,7 @@ struct AdmittedConnection<'a> {
     io: Socket,
     local: SocketAddr,
     permit: Permit,
+    pending: Arc<PendingConnection>,
     counted: Option<OpenConnection>,
     /// Since when it waits for its turn.
     waiting: Instant,
@@ -108,7 +112,11 @@ async fn accept_connection(
     if listener.proxy_protocol && !snapshot.trusted_proxies.contains(&client.addr) {
         return Err(DropReason::ProxyHeaderUntrusted);
     }
-    let mut permit = state.concurrency.admit_connection(snapshot.capacity.connections)?;
+    // Before the PROXY header its client is unknown.
+    let newcomer = (!listener.proxy_protocol).then_some(client.key);
+    let mut permit = state
+        .concurrency
+        .admit_connection(snapshot.capacity.connections, || state.pending.make_room(newcomer))?;
     if listener.proxy_protocol
         && let Some(address) = proxy_header(state, snapshot, &mut io, client).await?
     {
@@ -116,36 +124,55 @@ async fn accept_connection(
         // A header without addresses is a check of the balancer itself, which is a trusted proxy.
         check(client)?;
     }
-    if !snapshot.trusted_proxies.contains(&client.addr) {
-        permit.assign_client(client.key, settings.concurrency.connections_per_client)?;
-    }
+    let pending = if snapshot.trusted_proxies.contains(&client.addr) {
+        PendingConnection::permanent()
+    } else {
+        let limit = settings.concurrency.connections_per_client;
+        let make_room = || state.pending.make_room_of_client(client.key);
+        permit.assign_client(client.key, limit, make_room)?;
+        state.pending.add(client.key)
+    };
     let waiting = now();
-    let turn = first_turn(&state.turns, client.key, settings.timeouts.tls).await?;
-    let opened = Arc::<OpenedFlag>::default();
+    let turn = first_turn(&state.turns, client.key, &pending, settings.timeouts.tls).await?;
     let key = client.key;
-    let admitted = AdmittedConnection { snapshot, listener, io, local, permit, counted, waiting };
-    let work = Box::pin(secure_and_serve(state, admitted, opened.clone(), client));
-    Opening::new(work, opened, state.turns.clone(), key, turn).await
+    let admitted = AdmittedConnection {
+        snapshot,
+        listener,
+        io,
+        local,
+        permit,
+        pending: pending.clone(),
+        counted,
+        waiting,
+    };
+    let work = Box::pin(secure_and_serve(state, admitted, client));
+    let opening = Opening::new(work, pending, state.turns.clone(), key, turn);
+    opening.await.map_err(DropReason::Shed)?
 }
 
 /// Waits until this connection may be worked on, at most for `limit`.
 async fn first_turn(
     turns: &Arc<Turns>,
     client: ClientKey,
+    pending: &PendingConnection,
     limit: Duration,
 ) -> Result<Turn, DropReason> {
     let request = turns.request(client, OpeningProgress::New);
-    timeout(limit, request).await.map_err(|_| DropReason::Overloaded)
+    select! {
+        biased;
+        cause = poll_fn(|cx| pending.poll_shed(cx)) => Err(DropReason::Shed(cause)),
+        turn = timeout(limit, request) => turn.map_err(|_| DropReason::Overloaded),
+    }
 }
 
 /// Performs the TLS handshake if the listener has TLS, then serves HTTP.
 async fn secure_and_serve(
     state: &Arc<ProxyState>,
     admitted: AdmittedConnection<'_>,
-    opened: Arc<OpenedFlag>,
     client: &mut ClientInfo,
 ) -> Result<(), DropReason> {
-    let AdmittedConnection { snapshot, listener, io, local, permit, counted, waiting } = admitted;
+    let AdmittedConnection { snapshot, listener, io, local, permit, pending, counted, waiting } =
+        admitted;
     let context = |client: &ClientInfo| ConnectionContext {
         state: state.clone(),
         connection: Arc::new(Connection::accepted(client.clone(), permit, counted)),
@@ -153,7 +180,7 @@ async fn secure_and_serve(
         health_path: listener.health_path.clone(),
         request_head: listener.request_head,
         redirect: ListenerRedirect::of(listener),
-        opened,
+        pending,
     };
     let started = now();
     state.metrics.handshake_stage_took(HandshakeStage::Turn, started.duration_since(waiting));
@@ -209,13 +236,15 @@ async fn serve_http<S: Stream + Send + 'static>(
     let handler = |request, framing, interim| {
         let context = context.clone();
         async move {
+            context.pending.set_busy();
             let reply = context.handle_request(request, framing, interim).await;
-            context.opened.set();
+            context.pending.set_opened();
             reply
         }
     };
-    let served: Served<S, PendingTunnel> =
-        Box::pin(h1::serve(stream, timeouts, limits, state.wait_draining(), handler)).await?;
+    let on_idle = || context.pending.set_idle();
+    let serving = h1::serve(stream, timeouts, limits, state.wait_draining(), handler, on_idle);
+    let served: Served<S, PendingTunnel> = Box::pin(serving).await?;
     match served {
         Served::Closed => {}
         Served::Upgraded(client, tunnel) => start(state, client, *tunnel),
@@ -233,11 +262,12 @@ mod tests {
         let client = ClientKey::sample(1);
         let turns = Turns::new(1);
         let limit = Duration::from_secs(10);
-        let held = first_turn(&turns, client, limit).await.unwrap();
+        let pending = PendingConnection::permanent();
+        let held = first_turn(&turns, client, &pending, limit).await.unwrap();
         let waited = now();
-        let dropped = first_turn(&turns, client, limit).await.unwrap_err();
+        let dropped = first_turn(&turns, client, &pending, limit).await.unwrap_err();
         assert_eq!((dropped, now() - waited), (DropReason::Overloaded, limit));
         drop(held);
-        first_turn(&turns, client, limit).await.unwrap();
+        first_turn(&turns, client, &pending, limit).await.unwrap();
     }
 }

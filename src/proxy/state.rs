@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::opening::TURNS_PER_WORKER;
 use super::snapshot::Snapshot;
 use crate::admission::concurrency::ConcurrencyLimits;
+use crate::admission::pending::PendingConnections;
 use crate::admission::turns::Turns;
 use crate::config::explain::effect::AppliesTo;
 use crate::config::explain::listing::{effective, when_effective};
@@ -34,6 +35,8 @@ pub struct ProxyState {
     phase: watch::Sender<Phase>,
     /// Counts of open connections and tunnels.
     pub concurrency: Arc<ConcurrencyLimits>,
+    /// Connections that carry no tunnel yet.
+    pub pending: Arc<PendingConnections>,
     /// Turns of connections that are being opened.
     pub turns: Arc<Turns>,
     /// Dropped connections that have no records of their own.
@@ -102,6 +105,7 @@ impl ProxyState {
             net,
             phase: watch::Sender::new(Phase::Running),
             concurrency: Arc::default(),
+            pending: Arc::default(),
             drop_summaries: DropSummaries::default(),
             registry: Arc::default(),
             tasks: TaskTracker::new(),

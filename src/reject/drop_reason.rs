@@ -4,6 +4,15 @@ use super::address_rule::AddressRule;
 use super::invalid_head::InvalidHead;
 use super::stage::ConnectionStage;
 
+/// What had run out when a connection was closed for a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShedCause {
+    /// Connections of the process.
+    Connections,
+    /// Connections of the client key.
+    ConnectionsOfClient,
+}
+
 /// Why a connection ended before it had a complete request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DropReason {
@@ -21,6 +30,8 @@ pub enum DropReason {
     ProxyHeaderMissing,
     /// The PROXY header is malformed; the text names the violated rule.
     ProxyHeaderInvalid(&'static str),
+    /// The connection had no request in progress, and a new one needed its place.
+    Shed(ShedCause),
     /// The PROXY header was incomplete at its deadline.
     ProxyHeaderTimeout,
     /// The connection got no turn in time: more connections arrive than can be opened.
@@ -49,6 +60,7 @@ impl DropReason {
             Self::ClientLimit => "client_limit",
             Self::ClientConnectionRate => "client_connection_rate",
             Self::ProxyLimit => "proxy_limit",
+            Self::Shed(_) => "shed",
             Self::ProxyHeaderUntrusted => "proxy_header_untrusted",
             Self::ProxyHeaderMissing => "proxy_header_missing",
             Self::ProxyHeaderInvalid(_) => "proxy_header_invalid",
@@ -71,6 +83,7 @@ impl DropReason {
             | Self::ClientLimit
             | Self::ClientConnectionRate
             | Self::ProxyLimit
+            | Self::Shed(_)
             | Self::ProxyHeaderUntrusted
             | Self::ProxyHeaderMissing
             | Self::ProxyHeaderInvalid(_)
@@ -87,7 +100,7 @@ impl DropReason {
     /// Whether a client can cause it so often that the log has one line for many connections, and no record of
     /// each.
     pub fn is_summarized(&self) -> bool {
-        matches!(self, Self::ClientConnectionRate)
+        matches!(self, Self::ClientConnectionRate | Self::Shed(_))
     }
 
     /// The configuration key that caused it, if any.
@@ -95,9 +108,13 @@ impl DropReason {
         match self {
             Self::AddressDenied(AddressRule::Denied(_)) => Some("listener.deny"),
             Self::AddressDenied(AddressRule::NotAllowed) => Some("listener.allow"),
-            Self::ClientLimit => Some("concurrency.connections_per_client"),
+            Self::ClientLimit | Self::Shed(ShedCause::ConnectionsOfClient) => {
+                Some("concurrency.connections_per_client")
+            }
             Self::ClientConnectionRate => Some("rates.connections_per_client"),
-            Self::ProxyLimit => Some("concurrency.connections"),
+            Self::ProxyLimit | Self::Shed(ShedCause::Connections) => {
+                Some("concurrency.connections")
+            }
             Self::ProxyHeaderUntrusted => Some("trusted_proxies.addresses"),
             Self::ProxyHeaderMissing => Some("listener.proxy_protocol"),
             Self::ProxyHeaderTimeout => Some("timeouts.proxy_header"),

@@ -177,6 +177,7 @@ fn write_drop(line: &mut LogLine, dropped: &DroppedConnection<'_>) {
         DropReason::ClientLimit
         | DropReason::ClientConnectionRate
         | DropReason::ProxyLimit
+        | DropReason::Shed(_)
         | DropReason::ProxyHeaderUntrusted
         | DropReason::ProxyHeaderMissing
         | DropReason::ProxyHeaderTimeout

@@ -84,6 +84,7 @@ mod request_timeouts;
 mod route_headers;
 mod route_overrides;
 mod secrets_in_records;
+mod shed_connections;
 mod signals;
 mod slow_readers;
 mod socket_activation;

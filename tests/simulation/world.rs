@@ -112,7 +112,7 @@ pub async fn run(scenario: Scenario) -> Outcome {
     sleep(Duration::from_millis(rng.between(1_000, 150_000))).await;
     world.drain().await;
     if scenario.defect == Defect::LeakedPermit {
-        std::mem::forget(world.state.concurrency.admit_connection(usize::MAX).unwrap());
+        std::mem::forget(world.state.concurrency.admit_connection(usize::MAX, || false).unwrap());
     }
     world.stop_backends();
     while let Some(ended) = timeout(END, parties.join_next()).await.unwrap_or_else(|_| {

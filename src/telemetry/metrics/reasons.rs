@@ -9,7 +9,7 @@ use ws::{LimitKind, ProtocolError, Side, TerminationReason, Violation};
 
 use crate::reject::abort::AbortCause;
 use crate::reject::address_rule::AddressRule;
-use crate::reject::drop_reason::DropReason;
+use crate::reject::drop_reason::{DropReason, ShedCause};
 use crate::reject::invalid_head::{Addressed, InvalidHead};
 use crate::reject::maintenance::MaintenanceCause;
 use crate::reject::stage::ConnectionStage;
@@ -55,6 +55,7 @@ pub fn drop_index(reason: &DropReason) -> usize {
         DropReason::AddressDenied(_) => 15,
         DropReason::Overloaded => 16,
         DropReason::ClientConnectionRate => 17,
+        DropReason::Shed(_) => 18,
     }
 }
 
@@ -198,7 +199,7 @@ pub fn side_index(side: Side) -> usize {
 
 const RATES: [LimitKind; 3] = [LimitKind::Messages, LimitKind::Bytes, LimitKind::ControlFrames];
 
-static DROP_REASONS: [DropReason; 18] = [
+static DROP_REASONS: [DropReason; 19] = [
     DropReason::ClientLimit,
     DropReason::ProxyLimit,
     DropReason::TlsFailed(String::new()),
@@ -221,6 +222,7 @@ static DROP_REASONS: [DropReason; 18] = [
     DropReason::AddressDenied(AddressRule::NotAllowed),
     DropReason::Overloaded,
     DropReason::ClientConnectionRate,
+    DropReason::Shed(ShedCause::Connections),
 ];
 
 const REJECT_REASONS: [RejectReason; 29 + AbortCause::ALL.len()] = [
