@@ -67,6 +67,8 @@ pub enum RejectReason {
     BackendIdleTimeout,
     /// In a plain HTTP exchange, the client sent no data of its request body within the idle timeout.
     BodyTimeout,
+    /// In a plain HTTP exchange, the client sent its request body more slowly than the least rate.
+    BodyTooSlow,
     /// The process has no file descriptor or memory left for a connection to a backend.
     NoDescriptors,
     /// This machine has no local port left for a connection to a backend.
@@ -145,7 +147,7 @@ impl RejectReason {
             Self::ConnectTimeout | Self::ResponseTimeout | Self::BackendIdleTimeout => {
                 StatusCode::GATEWAY_TIMEOUT
             }
-            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTimeout | Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::BackendRejected(status)
             | Self::ResponseAborted(status, _)
@@ -178,6 +180,7 @@ impl RejectReason {
             Self::ResponseTimeout => "response_timeout",
             Self::BackendIdleTimeout => "backend_idle_timeout",
             Self::BodyTimeout => "body_timeout",
+            Self::BodyTooSlow => "body_too_slow",
             Self::NoDescriptors => "no_descriptors",
             Self::LocalPorts => "local_ports_exhausted",
             Self::Loop => "loop",
@@ -199,6 +202,7 @@ impl RejectReason {
             | Self::ResponseTimeout
             | Self::BackendIdleTimeout
             | Self::BodyTimeout
+            | Self::BodyTooSlow
             | Self::NoDescriptors
             | Self::LocalPorts
             | Self::ClientDisconnected
@@ -245,6 +249,7 @@ impl RejectReason {
             Self::ConnectTimeout => Some("timeouts.connect"),
             Self::ResponseTimeout => Some("timeouts.response_header"),
             Self::BackendIdleTimeout | Self::BodyTimeout => Some("timeouts.idle"),
+            Self::BodyTooSlow => Some("timeouts.min_body_rate"),
             Self::ResponseAborted(_, cause) => cause.key(),
             Self::Redirected(_) => Some("listener.redirect"),
             Self::AddressDenied(AddressRule::Denied(_)) => Some("route.deny"),
@@ -310,6 +315,7 @@ impl fmt::Display for RejectReason {
             Self::ResponseTimeout => "timeout waiting for the backend's response",
             Self::BackendIdleTimeout => "backend idle timeout: no data transferred",
             Self::BodyTimeout => "timeout reading the request body",
+            Self::BodyTooSlow => "request body too slow",
             Self::NoDescriptors => {
                 "cannot open a socket: out of file descriptors or memory; raise LimitNOFILE or free \
                  memory"

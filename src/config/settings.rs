@@ -5,7 +5,7 @@ pub mod pool;
 pub mod rates;
 
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -312,6 +312,8 @@ pub struct RequestTimeouts {
     pub response_header: Duration,
     /// Longest time without a body or response byte while a plain HTTP request is processed.
     pub idle: Duration,
+    /// Least rate of the body of a plain HTTP request, in bytes per second; `None` if it has none.
+    pub min_body_rate: Option<NonZeroU64>,
     /// How long a connection to a backend waits for the next request; `None` if it is not used again.
     pub backend_keep_alive: Option<Duration>,
 }

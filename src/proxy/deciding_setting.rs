@@ -4,7 +4,7 @@ use super::route::Route;
 use super::snapshot::Snapshot;
 use crate::config::settings::ListenerSettings;
 use crate::config::settings::rates::ClientRate;
-use crate::config::values::units::show_duration;
+use crate::config::values::units::{ByteSize, show_duration};
 use crate::reject::RejectReason;
 use crate::reject::abort::AbortCause;
 use crate::reject::drop_reason::{DropReason, ShedCause};
@@ -47,9 +47,16 @@ pub fn of_drop(
 
 /// The setting that caused a response to be aborted.
 pub fn of_abort(cause: AbortCause, route: Option<&Route>) -> DecidingSetting {
-    let key = cause.key();
-    let value = key.and(route).map(|route| show_duration(route.timeouts.idle));
-    DecidingSetting { key, value }
+    let value = match cause {
+        AbortCause::BackendIdleTimeout | AbortCause::BodyTimeout => {
+            route.map(|route| show_duration(route.timeouts.idle))
+        }
+        AbortCause::BodyTooSlow => route.and_then(min_body_rate),
+        AbortCause::BackendDisconnected
+        | AbortCause::BackendInvalid
+        | AbortCause::RequestInvalid => None,
+    };
+    DecidingSetting { key: cause.key(), value }
 }
 
 /// The setting that caused a request to be rejected.
@@ -78,6 +85,7 @@ pub fn of_rejection(
         RejectReason::BackendIdleTimeout | RejectReason::BodyTimeout => {
             route.map(|route| show_duration(route.timeouts.idle))
         }
+        RejectReason::BodyTooSlow => route.and_then(min_body_rate),
         RejectReason::ResponseAborted(_, cause) => return of_abort(*cause, route),
         RejectReason::ResponseTimeout => {
             route.map(|route| show_duration(route.timeouts.response_header))
@@ -107,6 +115,11 @@ pub fn of_rejection(
         (_, _) => reason.key(),
     };
     DecidingSetting { key, value }
+}
+
+fn min_body_rate(route: &Route) -> Option<String> {
+    let rate = route.timeouts.min_body_rate?;
+    Some(format!("{}/s", ByteSize::new(rate.get())))
 }
 
 fn shown_rate(rate: ClientRate) -> String {

@@ -37,6 +37,7 @@ use crate::upstream::connect_error::ConnectError;
 use crate::upstream::forward::{self, ForwardObserver, ForwardOptions};
 use crate::upstream::forwarded_headers::ForwardedHeaders;
 use crate::upstream::handshake::{self, UpgradeFailure, UpgradeOptions};
+use crate::upstream::http1::idle_timer::IdleLimits;
 use crate::upstream::http1::response_body::ResponseBody;
 use crate::upstream::negotiate::NegotiationPolicy;
 use crate::upstream::pool::Backend;
@@ -199,24 +200,33 @@ impl ConnectionContext {
             }
             ValidatedRequest::Plain(_) if !route.http => Err(RejectReason::NotWebsocket),
             ValidatedRequest::Plain(_) => {
-                context.snapshot.client_rates.requests.admit(client.key)?;
-                log.set_plain(route);
-                let connector = self.connector(route, &forwarded, log)?;
                 let request = Request::from_parts(head, body);
-                let options = ForwardOptions {
-                    idle: route.timeouts.idle,
-                    // A PROXY header states one client for all requests of a connection.
-                    keep_alive: route
-                        .timeouts
-                        .backend_keep_alive
-                        .filter(|_| !route.forwarding.send_proxy),
-                };
-                let mut observer = RequestObserver { log, send_interim: context.send_interim };
-                let forwarding =
-                    forward::forward(&connector, request, &forwarded, options, &mut observer);
-                Ok(Outcome::Forwarded(forwarding.await?))
+                self.forward(context, route, request, &forwarded, log).await
             }
         }
+    }
+
+    /// Admits a plain request and forwards it to a backend.
+    async fn forward(
+        &self,
+        context: &RequestContext<'_>,
+        route: &Arc<Route>,
+        request: Request<Incoming>,
+        forwarded: &ForwardedHeaders<'_>,
+        log: &mut RequestLog,
+    ) -> Result<Outcome, RejectReason> {
+        context.snapshot.client_rates.requests.admit(forwarded.client.key)?;
+        log.set_plain(route);
+        let connector = self.connector(route, forwarded, log)?;
+        let timeouts = &route.timeouts;
+        let options = ForwardOptions {
+            idle: IdleLimits { idle: timeouts.idle, min_body_rate: timeouts.min_body_rate },
+            // A PROXY header states one client for all requests of a connection.
+            keep_alive: timeouts.backend_keep_alive.filter(|_| !route.forwarding.send_proxy),
+        };
+        let mut observer = RequestObserver { log, send_interim: context.send_interim };
+        let forwarding = forward::forward(&connector, request, forwarded, options, &mut observer);
+        Ok(Outcome::Forwarded(forwarding.await?))
     }
 
     /// Admits a WebSocket handshake, forwards it to a backend, and prepares the tunnel.

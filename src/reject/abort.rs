@@ -16,6 +16,9 @@ pub enum AbortCause {
     /// The client sent no data of its request body within the idle timeout.
     #[error("timeout reading the request body, during the response")]
     BodyTimeout,
+    /// The client sent its request body more slowly than the least rate.
+    #[error("request body too slow, during the response")]
+    BodyTooSlow,
     /// The request body of the client is malformed or incomplete.
     #[error("the request body ended early, during the response")]
     RequestInvalid,
@@ -23,11 +26,12 @@ pub enum AbortCause {
 
 impl AbortCause {
     /// All causes, in the order of their counters.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::BackendDisconnected,
         Self::BackendInvalid,
         Self::BackendIdleTimeout,
         Self::BodyTimeout,
+        Self::BodyTooSlow,
         Self::RequestInvalid,
     ];
 
@@ -38,6 +42,7 @@ impl AbortCause {
             Self::BackendInvalid => "backend_handshake_invalid",
             Self::BackendIdleTimeout => "backend_idle_timeout",
             Self::BodyTimeout => "body_timeout",
+            Self::BodyTooSlow => "body_too_slow",
             Self::RequestInvalid => "request_invalid",
         }
     }
@@ -46,6 +51,7 @@ impl AbortCause {
     pub fn key(self) -> Option<&'static str> {
         match self {
             Self::BackendIdleTimeout | Self::BodyTimeout => Some("timeouts.idle"),
+            Self::BodyTooSlow => Some("timeouts.min_body_rate"),
             Self::BackendDisconnected | Self::BackendInvalid | Self::RequestInvalid => None,
         }
     }

@@ -20,7 +20,7 @@ use super::head;
 use super::http1::connection::{BodyError, HttpConnection, UploadBody};
 use super::http1::exchange::{BackendExchange, PendingResponse};
 use super::http1::idle_connections::Wanted;
-use super::http1::idle_timer::{Awaited, ExchangeActivity, IdleTimer};
+use super::http1::idle_timer::{Awaited, ExchangeActivity, IdleLimits, IdleTimer};
 use super::http1::interim::InterimRelay;
 use super::http1::response_body::ResponseBody;
 use super::http1::reuse_hint::{RequestKind, ReuseHint, authenticates_connection};
@@ -31,9 +31,9 @@ use crate::reject::RejectReason;
 /// How a plain request is forwarded.
 #[derive(Clone, Copy, Debug)]
 pub struct ForwardOptions {
-    /// The longest time without progress, which is a frame of the request body, the response head, an
-    /// interim response, or a frame of the response body.
-    pub idle: Duration,
+    /// The longest time without progress, which is a part of the request body, the response head, an
+    /// interim response, or a part of the response body.
+    pub idle: IdleLimits,
     /// How long a connection may wait for its next request; `None` if each request gets a new one.
     pub keep_alive: Option<Duration>,
 }
@@ -60,7 +60,8 @@ pub trait ForwardObserver {
 /// # Errors
 /// Those of [`Connector::connect`], [`RejectReason::RequestInvalid`] if the request cannot be forwarded,
 /// [`RejectReason::BackendHandshakeInvalid`] if the response is invalid, [`RejectReason::BodyTimeout`] if the client stopped
-/// sending its body, and [`RejectReason::BackendIdleTimeout`] if the backend made no progress.
+/// sending its body, [`RejectReason::BodyTooSlow`] if it sent it too slowly, and [`RejectReason::BackendIdleTimeout`] if the
+/// backend made no progress.
 pub async fn forward<B>(
     connector: &Connector<'_>,
     request: Request<B>,
@@ -167,6 +168,7 @@ async fn response_head(
         Poll::Ready(response) => Poll::Ready(response),
         Poll::Pending => idle.poll_expired(cx).map(|awaited| match awaited {
             Awaited::Client => Err(RejectReason::BodyTimeout),
+            Awaited::SlowClient => Err(RejectReason::BodyTooSlow),
             Awaited::Backend => Err(RejectReason::BackendIdleTimeout),
         }),
     })
@@ -223,7 +225,6 @@ impl<B: Body<Data = Bytes> + Unpin> Body for RequestBody<B> {
         let frame = ready!(frame);
         // A client need not wait for the 100.
         self.activity.set_expectation(false);
-        self.activity.record();
         if let Some(Ok(frame)) = &frame {
             self.activity.add_up(frame.data_ref().map_or(0, Bytes::len));
         }

@@ -21,7 +21,7 @@ use super::forwarded_headers::ForwardedHeaders;
 use super::head;
 use super::http1::connection::HttpConnection;
 use super::http1::exchange::BackendExchange;
-use super::http1::idle_timer::IdleTimer;
+use super::http1::idle_timer::{IdleLimits, IdleTimer};
 use super::http1::interim::InterimRelay;
 use super::http1::response_body::ResponseBody;
 use super::negotiate::{
@@ -119,7 +119,13 @@ pub async fn upgrade(
             Ok(UpgradedBackend { stream, after_head, response, deflate, subprotocol, backend })
         }
         Ok(CheckedResponse::Declined { response, body, exchange }) => {
-            let body = ResponseBody::new(body, exchange, IdleTimer::new(idle), to, None);
+            let body = ResponseBody::new(
+                body,
+                exchange,
+                IdleTimer::new(IdleLimits { idle, min_body_rate: None }),
+                to,
+                None,
+            );
             Err(UpgradeFailure::Declined(response.map(|()| body)))
         }
         // Only connection attempts count for or against a backend: an invalid response may be caused by

@@ -87,6 +87,7 @@ mod secrets_in_records;
 mod shed_connections;
 mod signals;
 mod slow_readers;
+mod slow_uploads;
 mod socket_activation;
 mod stalled_log;
 mod status;

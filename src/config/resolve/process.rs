@@ -1,5 +1,6 @@
 //! Timeouts, drain parameters, log messages and access records.
 
+use std::num::NonZeroU64;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -38,6 +39,10 @@ pub(crate) fn request_timeouts(keys: &KeyScope<'_, RequestTimeoutsTable>) -> Req
         // A handshake may wait until the application has started, for example a notebook's kernel.
         response_header: value(keys.pick(|keys| &keys.response_header), 60),
         idle: value(keys.pick(|keys| &keys.idle), 120),
+        min_body_rate: keys
+            .pick(|keys| &keys.min_body_rate)
+            .value()
+            .map_or(NonZeroU64::new(500), |rate| rate.0.map(|rate| rate.0)),
         backend_keep_alive: value_or(
             keys.pick(|keys| &keys.backend_keep_alive),
             OrOff(Some(Duration::from_secs(5))),

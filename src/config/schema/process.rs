@@ -16,7 +16,7 @@ use crate::config::values::scalars::{
     OrAuto, OrOff, PerClientLimit, PrefixBits, QueryParameter, WorkerCount,
 };
 use crate::config::values::targets::{OptionalFile, RecordTarget};
-use crate::config::values::units::PerSecond;
+use crate::config::values::units::{BytesPerSecond, PerSecond};
 
 /// The table `[server]`.
 pub(crate) struct ServerTable {
@@ -37,6 +37,7 @@ pub(crate) struct RequestTimeoutsTable {
     pub(crate) connect: Parsed<Duration>,
     pub(crate) response_header: Parsed<Duration>,
     pub(crate) idle: Parsed<Duration>,
+    pub(crate) min_body_rate: Parsed<OrOff<BytesPerSecond>>,
     pub(crate) backend_keep_alive: Parsed<OrOff<Duration>>,
 }
 
@@ -122,6 +123,7 @@ pub(crate) fn request_timeouts(table: &mut TableReader<'_, '_, '_>) -> RequestTi
         connect: table.get("connect"),
         response_header: table.get("response_header"),
         idle: table.get("idle"),
+        min_body_rate: table.get("min_body_rate"),
         backend_keep_alive: table.get("backend_keep_alive"),
     }
 }

@@ -117,6 +117,7 @@ request_header = "3s"
 connect = "4s"
 response_header = "6s"
 idle = "7m"
+min_body_rate = "1KiB/s"
 
 [concurrency]
 connections = 500

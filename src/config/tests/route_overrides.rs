@@ -1,5 +1,7 @@
 //! Keys of top-level tables that a route overrides, limits that follow the size of messages, and limits on heads.
 
+use std::num::NonZeroU64;
+
 use ws::{AgeLimit, Limit, LimitAction};
 
 use super::*;
@@ -26,6 +28,18 @@ fn route_timeouts_and_drain_code_override_top_level() {
     };
     assert_eq!(close(&routes[0]), (1001, "later".to_owned()));
     assert_eq!(close(&routes[1]), (1012, "later".to_owned()));
+}
+
+#[test]
+fn least_rate_of_bodies_may_differ_by_route() {
+    let rates = |own: &str, top_level: &str| {
+        let table = |name: &str, line: &str| format!("[{name}]\nmin_body_rate = \"{line}\"");
+        let routes = routes(&table("route.timeouts", own), &table("timeouts", top_level));
+        [0, 1].map(|index| routes[index].timeouts.min_body_rate.map(NonZeroU64::get))
+    };
+    assert_eq!(rates("off", "2KiB/s"), [None, Some(2048)]);
+    assert_eq!(rates("1B/s", "off"), [Some(1), None]);
+    assert_eq!(routes("", "")[0].timeouts.min_body_rate.map(NonZeroU64::get), Some(500));
 }
 
 #[test]

@@ -97,6 +97,7 @@ pub fn reject_index(reason: &RejectReason) -> Option<usize> {
         RejectReason::AddressDenied(_) => 26 + AbortCause::ALL.len(),
         RejectReason::Maintenance(_) => 27 + AbortCause::ALL.len(),
         RejectReason::ClientRequestRate => 28 + AbortCause::ALL.len(),
+        RejectReason::BodyTooSlow => 29 + AbortCause::ALL.len(),
         RejectReason::Redirected(_) => return None,
     })
 }
@@ -225,7 +226,7 @@ static DROP_REASONS: [DropReason; 19] = [
     DropReason::Shed(ShedCause::Connections),
 ];
 
-const REJECT_REASONS: [RejectReason; 29 + AbortCause::ALL.len()] = [
+const REJECT_REASONS: [RejectReason; 30 + AbortCause::ALL.len()] = [
     RejectReason::RequestInvalid(""),
     RejectReason::UriTooLong,
     RejectReason::Expect,
@@ -257,9 +258,11 @@ const REJECT_REASONS: [RejectReason; 29 + AbortCause::ALL.len()] = [
     RejectReason::ResponseAborted(StatusCode::OK, AbortCause::ALL[2]),
     RejectReason::ResponseAborted(StatusCode::OK, AbortCause::ALL[3]),
     RejectReason::ResponseAborted(StatusCode::OK, AbortCause::ALL[4]),
+    RejectReason::ResponseAborted(StatusCode::OK, AbortCause::ALL[5]),
     RejectReason::AddressDenied(AddressRule::NotAllowed),
     RejectReason::Maintenance(MaintenanceCause::Command),
     RejectReason::ClientRequestRate,
+    RejectReason::BodyTooSlow,
 ];
 
 /// Every termination reason except violations, which follow once per side.

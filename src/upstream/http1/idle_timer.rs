@@ -1,6 +1,8 @@
 //! The idle timeout of an exchange with a backend: a limit on the time in which neither direction makes
-//! progress.
+//! progress. A request body also has a least rate, so that a client cannot hold a backend with a byte now and
+//! then.
 
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -9,11 +11,23 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep};
 
+/// How long an exchange may take without progress.
+#[derive(Clone, Copy, Debug)]
+pub struct IdleLimits {
+    /// The longest time without progress.
+    pub idle: Duration,
+    /// The least rate of a request body in bytes per second. Waiting for the client uses up `idle`, and each byte
+    /// received gives back the time that it may take at this rate. `None` if each byte gives back all of it.
+    pub min_body_rate: Option<NonZeroU64>,
+}
+
 /// The party that an exchange without progress waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Awaited {
-    /// The client, for its request body.
+    /// The client, which stopped sending its request body.
     Client,
+    /// The client, which sends its request body too slowly.
+    SlowClient,
     /// The backend.
     Backend,
 }
@@ -21,7 +35,7 @@ pub enum Awaited {
 /// Progress of one exchange, recorded by both directions.
 #[derive(Debug, Default)]
 pub struct ExchangeActivity {
-    /// Counts progress.
+    /// Counts progress of the response.
     count: AtomicU32,
     /// The backend could take more of the request body than the client has sent.
     awaiting_client: AtomicBool,
@@ -36,12 +50,12 @@ pub struct ExchangeActivity {
 }
 
 impl ExchangeActivity {
-    /// Records progress in either direction.
+    /// Records progress of the backend.
     pub fn record(&self) {
         self.count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Adds bytes of the request body.
+    /// Adds bytes of the request body, which are progress of the client.
     pub fn add_up(&self, bytes: usize) {
         self.up.fetch_add(bytes as u64, Ordering::Relaxed);
     }
@@ -75,22 +89,53 @@ impl ExchangeActivity {
     pub fn set_awaiting_client(&self, awaiting: bool) {
         self.awaiting_client.store(awaiting, Ordering::Relaxed);
     }
+
+    fn seen(&self) -> Seen {
+        let expects = self.has_expectation.load(Ordering::Relaxed);
+        Seen {
+            count: self.count.load(Ordering::Relaxed),
+            up: self.up.load(Ordering::Relaxed),
+            awaits_client: self.awaiting_client.load(Ordering::Relaxed) && !expects,
+        }
+    }
 }
 
 /// Expires when an exchange makes no progress.
 #[derive(Debug)]
 pub struct IdleTimer {
     activity: Arc<ExchangeActivity>,
-    /// The count at the last poll.
-    seen: u32,
-    limit: Duration,
+    limits: IdleLimits,
+    /// As of the last change.
+    seen: Seen,
+    changed: Instant,
+    /// How much longer the exchange may wait for its client, as of the last change.
+    patience: Duration,
+    /// When bytes of the request body were last seen.
+    last_up: Instant,
     sleep: Pin<Box<Sleep>>,
 }
 
+/// What an [`IdleTimer`] has seen of its exchange.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Seen {
+    count: u32,
+    up: u64,
+    awaits_client: bool,
+}
+
 impl IdleTimer {
-    /// Starts a timer that expires after `limit` without progress.
-    pub fn new(limit: Duration) -> Self {
-        Self { activity: Arc::default(), seen: 0, limit, sleep: Box::pin(sleep(limit)) }
+    /// Starts a timer that expires after `limits.idle` without progress.
+    pub fn new(limits: IdleLimits) -> Self {
+        let now = Instant::now();
+        Self {
+            activity: Arc::default(),
+            limits,
+            seen: Seen::default(),
+            changed: now,
+            patience: limits.idle,
+            last_up: now,
+            sleep: Box::pin(sleep(limits.idle)),
+        }
     }
 
     /// Where both directions record their progress.
@@ -101,20 +146,123 @@ impl IdleTimer {
     /// Ready when the exchange made no progress for too long. Must be called after the exchange was
     /// polled, so that data which has already arrived counts as progress.
     pub fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Awaited> {
-        let count = self.activity.count.load(Ordering::Relaxed);
-        if count != self.seen {
-            self.seen = count;
-            self.sleep.as_mut().reset(Instant::now() + self.limit);
+        let current = self.activity.seen();
+        if current != self.seen {
+            self.update(current, Instant::now());
         }
         self.sleep.as_mut().poll(cx).map(|()| {
-            let activity = &*self.activity;
-            if activity.awaiting_client.load(Ordering::Relaxed)
-                && !activity.has_expectation.load(Ordering::Relaxed)
-            {
-                Awaited::Client
-            } else {
-                Awaited::Backend
+            let silent = self.last_up.elapsed();
+            match self.seen.awaits_client {
+                true if silent >= self.limits.idle / 2 => Awaited::Client,
+                true => Awaited::SlowClient,
+                false => Awaited::Backend,
             }
         })
+    }
+
+    fn update(&mut self, current: Seen, now: Instant) {
+        let (before, idle) = (self.seen, self.limits.idle);
+        let received = current.up.saturating_sub(before.up);
+        if before.awaits_client {
+            self.patience = self.patience.saturating_sub(now - self.changed);
+        }
+        if received > 0 {
+            self.last_up = now;
+            let earned = self.limits.min_body_rate.map_or(idle, |rate| time_at(received, rate));
+            self.patience = self.patience.saturating_add(earned).min(idle);
+        }
+        if current.count != before.count {
+            self.patience = idle;
+        }
+        (self.seen, self.changed) = (current, now);
+        let time = if current.awaits_client { self.patience } else { idle };
+        self.sleep.as_mut().reset(now + time);
+    }
+}
+
+/// The time that `bytes` take at a rate per second.
+fn time_at(bytes: u64, rate: NonZeroU64) -> Duration {
+    let nanos = u128::from(bytes) * NANOS_PER_SECOND / u128::from(rate.get());
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+const NANOS_PER_SECOND: u128 = 1_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use futures_util::poll;
+    use tokio::time::{advance, timeout};
+
+    use super::*;
+
+    const IDLE: Duration = Duration::from_secs(120);
+
+    fn timer(rate: u64) -> IdleTimer {
+        IdleTimer::new(IdleLimits { idle: IDLE, min_body_rate: NonZeroU64::new(rate) })
+    }
+
+    /// Receives `bytes` every `pause` seconds, until the timer expires or half an hour is over.
+    async fn upload(timer: &mut IdleTimer, bytes: usize, pause: u64) -> Option<(Awaited, u64)> {
+        let started = Instant::now();
+        timer.activity.set_awaiting_client(true);
+        while started.elapsed() < Duration::from_secs(1800) {
+            let expired = poll_fn(|cx| timer.poll_expired(cx));
+            if let Ok(awaited) = timeout(Duration::from_secs(pause), expired).await {
+                return Some((awaited, started.elapsed().as_secs()));
+            }
+            timer.activity.add_up(bytes);
+        }
+        None
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn body_must_have_the_least_rate_in_the_long_run() {
+        for (rate, bytes, pause, expected) in [
+            // A byte now and then.
+            (500, 1, 1, Some((Awaited::SlowClient, 120))),
+            (500, 1, 50, Some((Awaited::SlowClient, 120))),
+            // A tenth of the rate takes as long as the allowance lasts.
+            (500, 50, 1, Some((Awaited::SlowClient, 133))),
+            (500, 0, 1, Some((Awaited::Client, 120))),
+            // Exactly the rate, in steady parts and in large ones.
+            (500, 500, 1, None),
+            (500, 50_000, 100, None),
+            // A pause that is too long, whatever came before.
+            (500, 1_000_000, 121, Some((Awaited::Client, 120))),
+            // Without a rate, any byte is progress.
+            (0, 1, 119, None),
+            (0, 1, 121, Some((Awaited::Client, 120))),
+        ] {
+            let ended = upload(&mut timer(rate), bytes, pause).await;
+            assert_eq!(ended, expected, "{rate} {bytes} {pause}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_waiting_for_the_client_counts_against_it() {
+        let mut timer = timer(500);
+        let mut expired = async |seconds, awaiting, answered| {
+            timer.activity.set_awaiting_client(awaiting);
+            if answered {
+                timer.activity.record();
+            }
+            assert!(poll!(poll_fn(|cx| timer.poll_expired(cx))).is_pending());
+            advance(Duration::from_secs(seconds)).await;
+            match poll!(poll_fn(|cx| timer.poll_expired(cx))) {
+                Poll::Ready(awaited) => Some(awaited),
+                Poll::Pending => None,
+            }
+        };
+        // A backend that takes its time.
+        assert_eq!(expired(100, true, false).await, None);
+        assert_eq!(expired(100, false, false).await, None);
+        assert_eq!(expired(19, true, false).await, None);
+        // A response that streams while the client sends.
+        for _ in 0..20 {
+            assert_eq!(expired(100, true, true).await, None);
+        }
+        assert_eq!(expired(121, false, true).await, Some(Awaited::Backend));
     }
 }

@@ -90,6 +90,7 @@ impl Body for ResponseBody {
             Poll::Pending => {
                 let cause = match ready!(this.idle.poll_expired(cx)) {
                     Awaited::Client => AbortCause::BodyTimeout,
+                    Awaited::SlowClient => AbortCause::BodyTooSlow,
                     Awaited::Backend => AbortCause::BackendIdleTimeout,
                 };
                 Poll::Ready(Some(Err(cause)))

@@ -106,11 +106,13 @@ fn networks(networks: &[IpNet]) -> DisplayValue {
 }
 
 /// The keys that `[timeouts]` and `[route.timeouts]` share.
-pub(super) fn request_timeouts(values: &RequestTimeouts) -> [(&'static str, DisplayValue); 4] {
+pub(super) fn request_timeouts(values: &RequestTimeouts) -> [(&'static str, DisplayValue); 5] {
+    let min_body_rate = values.min_body_rate.map(|rate| size(rate.get()));
     [
         ("connect", duration(values.connect)),
         ("response_header", duration(values.response_header)),
         ("idle", duration(values.idle)),
+        ("min_body_rate", or_off(min_body_rate, |rate| per_second(&rate))),
         ("backend_keep_alive", or_off(values.backend_keep_alive, duration)),
     ]
 }

@@ -160,7 +160,10 @@ async fn responses_do_not_change_the_state_of_a_backend() {
         };
         let (scripted, connector) = (direct_request(), connector(&backend));
         let headers = scripted.headers();
-        let options = ForwardOptions { idle: IDLE_TIMEOUT, keep_alive: None };
+        let options = ForwardOptions {
+            idle: IdleLimits { idle: IDLE_TIMEOUT, min_body_rate: None },
+            keep_alive: None,
+        };
         let mut observer = Silent;
         let forwarded = forward(&connector, request, &headers, options, &mut observer);
         let _ = tokio::join!(forwarded, script);

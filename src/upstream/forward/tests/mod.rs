@@ -65,6 +65,7 @@ where
         async move {
             let scripted = direct_request();
             let headers = scripted.headers();
+            let idle = IdleLimits { idle, min_body_rate: None };
             let options = ForwardOptions { idle, keep_alive: None };
             let connector = connector(backend);
             let mut observer = Silent;

@@ -1,0 +1,90 @@
+//! Clients that send request bodies slowly hold backends for a bounded time.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::time::sleep;
+
+use crate::support::{
+    Backend, BackendEvent, Client, Proxy, RawResponse, read_response, route,
+};
+
+/// The head of an upload.
+fn post(target: &str, length: usize) -> String {
+    format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n")
+}
+
+/// Sends a body in parts of this size, one every tenth of a second, until there is a response.
+async fn upload(client: &Client, target: &str, part: usize, parts: usize) -> RawResponse {
+    let (reading, mut writing) = client.connect_plain().await.into_split();
+    writing.write_all(post(target, part * parts).as_bytes()).await.unwrap();
+    let sending = async {
+        for _ in 0..parts {
+            sleep(Duration::from_millis(100)).await;
+            if writing.write_all(&vec![b'x'; part]).await.is_err() {
+                break;
+            }
+        }
+    };
+    let mut reading = BufReader::new(reading);
+    let (response, ()) = tokio::join!(read_response(&mut reading), sending);
+    response
+}
+
+/// Answers with 204 after the whole body, or for `/early` with the head of a 200 before it.
+async fn application() -> Backend {
+    Backend::raw(|head, mut stream, events| async move {
+        let length = RawResponse { status: 0, head: head.clone() };
+        let length: usize = length.header("content-length").unwrap().parse().unwrap();
+        if head.starts_with("POST /early") {
+            let early = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n";
+            stream.write_all(early.as_bytes()).await.unwrap();
+        }
+        if stream.read_exact(&mut vec![0; length]).await.is_ok() {
+            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+        }
+        let _ = events.send(BackendEvent::Bytes(Vec::new()));
+    })
+    .await
+}
+
+// Requirements: RL35.
+#[tokio::test]
+async fn body_below_the_least_rate_is_a_408() {
+    let backend = application().await;
+    let routes = ["", "path = \"/slow\"\ntimeouts = { idle = \"3s\", min_body_rate = \"off\" }"]
+        .map(|keys| route(&[backend.address], keys));
+    let routes = routes.concat().replacen("\"all\"", "\"first\"", 1);
+    let proxy = Proxy::start(&format!("{routes}[timeouts]\nidle = \"3s\"\n")).await;
+    let client = Client::new(&proxy).await;
+    // 10 B/s for 10 s, the same where it is allowed, and 5 kB/s.
+    let (dripped, allowed, steady) = tokio::join!(
+        upload(&client, "/", 1, 100),
+        upload(&client, "/slow", 1, 45),
+        upload(&client, "/", 500, 45),
+    );
+    assert_eq!([dripped.status, allowed.status, steady.status], [408, 204, 204]);
+    let record = proxy.end_record("body_too_slow").await;
+    assert_eq!((&record["event"], &record["stage"]), (&"rejected".into(), &"backend".into()));
+    assert_eq!(record["key"], "timeouts.min_body_rate");
+    assert_eq!(record["value"], "500B/s");
+    let labels = [("stage", "backend"), ("reason", "body_too_slow")];
+    assert_eq!(proxy.scrape().await.value("tidegate_requests_rejected_total", &labels), 1.0);
+    for _ in 0..3 {
+        backend.bytes().await;
+    }
+}
+
+#[tokio::test]
+async fn slow_body_during_a_response_aborts_it() {
+    let backend = application().await;
+    let more = "timeouts = { idle = \"2s\", min_body_rate = \"1KiB/s\" }";
+    let proxy = Proxy::start(&route(&[backend.address], more)).await;
+    let response = upload(&Client::new(&proxy).await, "/early", 1, 100).await;
+    assert_eq!(response.status, 200);
+    let record = proxy.end_record("body_too_slow").await;
+    assert_eq!((&record["event"], &record["status"]), (&"aborted".into(), &200.into()));
+    assert_eq!(record["key"], "timeouts.min_body_rate");
+    assert_eq!(record["value"], "1KiB/s");
+    backend.bytes().await;
+}
