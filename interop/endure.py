@@ -124,6 +124,7 @@ backends = ["127.0.0.1:{port}"]
 [concurrency]
 connections_per_client = 20000
 tunnels_per_client = 20000
+requests_per_client = 20000
 [rates]
 handshakes_per_client = "100000/s"
 handshakes_burst = 100000

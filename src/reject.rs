@@ -49,6 +49,8 @@ pub enum RejectReason {
     ClientRateLimit,
     /// The client key has exceeded its rate of plain requests.
     ClientRequestRate,
+    /// The client key has reached its limit of plain requests that are being served.
+    ClientRequestLimit,
     /// The process has reached its limit of open tunnels.
     ProxyLimit,
     /// The route has reached its limit of open tunnels.
@@ -133,9 +135,10 @@ impl RejectReason {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Origin(_) | Self::AddressDenied(_) => StatusCode::FORBIDDEN,
-            Self::ClientLimit | Self::ClientRateLimit | Self::ClientRequestRate => {
-                StatusCode::TOO_MANY_REQUESTS
-            }
+            Self::ClientLimit
+            | Self::ClientRateLimit
+            | Self::ClientRequestRate
+            | Self::ClientRequestLimit => StatusCode::TOO_MANY_REQUESTS,
             Self::ProxyLimit
             | Self::RouteLimit
             | Self::Draining
@@ -171,6 +174,7 @@ impl RejectReason {
             Self::ClientLimit => "client_limit",
             Self::ClientRateLimit => "client_rate_limit",
             Self::ClientRequestRate => "client_request_rate",
+            Self::ClientRequestLimit => "client_request_limit",
             Self::ProxyLimit => "proxy_limit",
             Self::RouteLimit => "route_limit",
             Self::Draining => "draining",
@@ -221,6 +225,7 @@ impl RejectReason {
             | Self::ClientLimit
             | Self::ClientRateLimit
             | Self::ClientRequestRate
+            | Self::ClientRequestLimit
             | Self::ProxyLimit
             | Self::RouteLimit
             | Self::Draining
@@ -243,6 +248,7 @@ impl RejectReason {
             Self::ClientLimit => Some("concurrency.tunnels_per_client"),
             Self::ClientRateLimit => Some("rates.handshakes_per_client"),
             Self::ClientRequestRate => Some("rates.requests_per_client"),
+            Self::ClientRequestLimit => Some("concurrency.requests_per_client"),
             Self::ProxyLimit => Some("concurrency.tunnels"),
             Self::RouteLimit => Some("route.tunnels"),
             Self::NoBackend => Some("route.backends"),
@@ -305,6 +311,7 @@ impl fmt::Display for RejectReason {
             Self::ClientLimit => "limit of open tunnels per client reached",
             Self::ClientRateLimit => "handshake rate limit per client exceeded",
             Self::ClientRequestRate => "rate limit of plain requests per client exceeded",
+            Self::ClientRequestLimit => "limit of plain requests in progress per client reached",
             Self::ProxyLimit => "limit of open tunnels reached",
             Self::RouteLimit => "limit of open tunnels for this route reached",
             Self::Draining => {

@@ -1,6 +1,6 @@
-//! Concurrency limits: open connections and tunnels in total, per client key and per route. A
-//! [`Permit`] counts one of them and releases the count when dropped, so its owner is the
-//! connection or tunnel itself.
+//! Concurrency limits: open connections and tunnels in total, per client key and per route, and plain requests per
+//! client key. A [`Permit`] or [`RequestPermit`] counts one of them and releases the count when dropped, so its owner
+//! is the connection, tunnel or request itself.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -54,10 +54,24 @@ pub struct Permit {
     route: Option<RouteTunnels>,
 }
 
+/// The right to have one plain request served. Dropping it releases the count.
+#[derive(Debug)]
+pub struct RequestPermit {
+    counts: Arc<ConcurrencyLimits>,
+    key: ClientKey,
+}
+
 #[derive(Debug, Default)]
 struct ClientCounts {
     connections: usize,
     tunnels: usize,
+    requests: usize,
+}
+
+impl ClientCounts {
+    fn is_zero(&self) -> bool {
+        self.connections == 0 && self.tunnels == 0 && self.requests == 0
+    }
 }
 
 impl Default for ConcurrencyLimits {
@@ -122,6 +136,26 @@ impl ConcurrencyLimits {
             self.log_near_limit(key, tunnels, limits.per_client);
         }
         Ok(Permit { counts: self.clone(), key: Some(key), route: Some(route.clone()) })
+    }
+
+    /// Counts a plain request of this client until its response has ended.
+    ///
+    /// # Errors
+    /// [`RejectReason::ClientRequestLimit`] if `limit` requests of the client are being served.
+    pub fn admit_request(
+        self: &Arc<Self>,
+        key: ClientKey,
+        limit: usize,
+    ) -> Result<RequestPermit, RejectReason> {
+        let mut shard = self.shard(key);
+        let client = shard.entry(key).or_default();
+        if client.requests >= limit {
+            remove_if_zero(&mut shard, key);
+            return Err(RejectReason::ClientRequestLimit);
+        }
+        client.requests += 1;
+        drop(shard);
+        Ok(RequestPermit { counts: self.clone(), key })
     }
 
     /// Number of open connections, including those that carry a tunnel.
@@ -212,6 +246,16 @@ impl Drop for Permit {
     }
 }
 
+impl Drop for RequestPermit {
+    fn drop(&mut self) {
+        let mut shard = self.counts.shard(self.key);
+        if let Some(client) = shard.get_mut(&self.key) {
+            client.requests = client.requests.saturating_sub(1);
+        }
+        remove_if_zero(&mut shard, self.key);
+    }
+}
+
 /// Increments the count unless it has reached the limit; returns the previous value.
 fn increment(count: &AtomicUsize, limit: usize) -> Option<usize> {
     count
@@ -226,7 +270,7 @@ fn near_limit(limit: usize) -> Option<usize> {
 }
 
 fn remove_if_zero(shard: &mut ClientTable, key: ClientKey) {
-    if shard.get(&key).is_some_and(|client| client.connections == 0 && client.tunnels == 0) {
+    if shard.get(&key).is_some_and(ClientCounts::is_zero) {
         shard.remove(&key);
         // Frees the memory that a surge of clients took.
         if shard.is_empty() {
@@ -303,12 +347,25 @@ mod tests {
     }
 
     #[test]
+    fn requests_of_a_client_are_limited() {
+        let counts = Arc::new(ConcurrencyLimits::default());
+        let request = |client| counts.admit_request(ClientKey::sample(client), 2);
+        let held = [request(1).unwrap(), request(1).unwrap()];
+        assert_eq!(request(1).unwrap_err(), RejectReason::ClientRequestLimit);
+        drop(request(2).unwrap());
+        drop(held);
+        drop(request(1).unwrap());
+        assert!(counts.shards.iter().all(|shard| shard.lock().unwrap().is_empty()));
+    }
+
+    #[test]
     fn rejected_client_leaves_no_entry() {
         let counts = Arc::new(ConcurrencyLimits::default());
         let route = RouteTunnels::default();
         let limits = TunnelLimits { total: 0, per_client: 1, per_route: None };
         assert!(counts.admit_tunnel(ClientKey::sample(1), &route, limits).is_err());
         assert!(connection(&counts, 1, 1, 0).is_err());
+        assert!(counts.admit_request(ClientKey::sample(1), 0).is_err());
         assert_eq!(counts.connections(), 0);
         let entries: usize = counts.shards.iter().map(|s| s.lock().unwrap().len()).sum();
         assert_eq!(entries, 0);

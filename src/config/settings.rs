@@ -286,6 +286,8 @@ pub struct ConcurrencySettings {
     pub connections_per_client: usize,
     /// Tunnels of one client key.
     pub tunnels_per_client: usize,
+    /// Plain requests of one client key that are being served.
+    pub requests_per_client: usize,
 }
 
 /// Timeouts until the 101 response; the later ones are in [`SessionPolicy`].

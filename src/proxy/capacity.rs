@@ -92,6 +92,7 @@ mod tests {
             tunnels: None,
             connections_per_client: 1,
             tunnels_per_client: 1,
+            requests_per_client: 1,
         }
     }
 

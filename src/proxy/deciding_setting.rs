@@ -77,6 +77,7 @@ pub fn of_rejection(
         RejectReason::ClientLimit => Some(concurrency.tunnels_per_client.to_string()),
         RejectReason::ClientRateLimit => Some(shown_rate(rates.handshakes)),
         RejectReason::ClientRequestRate => Some(shown_rate(rates.requests)),
+        RejectReason::ClientRequestLimit => Some(concurrency.requests_per_client.to_string()),
         RejectReason::ProxyLimit => Some(snapshot.capacity.tunnels.to_string()),
         RejectReason::RouteLimit => {
             route.and_then(|route| route.max_tunnels).map(|n| n.to_string())

@@ -9,6 +9,7 @@ use hyper::StatusCode;
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::request_log::RequestLog;
+use crate::admission::concurrency::RequestPermit;
 use crate::reject::abort::AbortCause;
 use crate::sys::clock::now;
 use crate::telemetry::record::ResponseProgress;
@@ -21,14 +22,22 @@ pub struct ForwardedBody {
     status: StatusCode,
     /// Time from the request head to the response head.
     head: Duration,
+    /// Released before the record is written, so that a reader of the record can rely on it.
+    permit: Option<RequestPermit>,
     /// `None` once the response was aborted.
     log: Option<RequestLog>,
 }
 
 impl ForwardedBody {
     /// Wraps the body of a response whose head, with this status, has just been received.
-    pub fn new(body: ResponseBody, status: StatusCode, log: RequestLog) -> Self {
-        Self { body, status, head: now().duration_since(log.started), log: Some(log) }
+    pub fn new(
+        body: ResponseBody,
+        status: StatusCode,
+        permit: RequestPermit,
+        log: RequestLog,
+    ) -> Self {
+        let head = now().duration_since(log.started);
+        Self { body, status, head, permit: Some(permit), log: Some(log) }
     }
 
     fn progress(&self) -> ResponseProgress {
@@ -49,6 +58,7 @@ impl Body for ForwardedBody {
         if let Some(Err(cause)) = &frame
             && let Some(log) = self.log.take()
         {
+            self.permit = None;
             log.aborted(self.status, *cause, self.progress());
         }
         Poll::Ready(frame)
@@ -66,6 +76,7 @@ impl Body for ForwardedBody {
 /// hyper drops the body at its end, or earlier if the client disconnects.
 impl Drop for ForwardedBody {
     fn drop(&mut self) {
+        self.permit = None;
         if let Some(log) = self.log.take() {
             log.served(self.status, self.body.has_ended(), self.progress());
         }

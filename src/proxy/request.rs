@@ -18,7 +18,7 @@ use super::route_match::{find, own_origin};
 use super::session::{HandshakeResult, PendingTunnel};
 use super::snapshot::Snapshot;
 use super::state::ProxyState;
-use crate::admission::concurrency::{Permit, TunnelLimits};
+use crate::admission::concurrency::{Permit, RequestPermit, TunnelLimits};
 use crate::admission::pending::PendingConnection;
 use crate::downstream::client_address;
 use crate::downstream::interim::InterimSender;
@@ -62,8 +62,8 @@ pub struct ConnectionContext {
 
 /// The outcome of a request that no rule of ours rejected.
 enum Outcome {
-    /// The backend's response to a plain request.
-    Forwarded(Response<ResponseBody>),
+    /// The backend's response to a plain request, which counts for the client until its end.
+    Forwarded(Response<ResponseBody>, RequestPermit),
     /// The backend accepted the upgrade.
     Upgraded(Reply<PendingTunnel>),
     /// The backend rejected the upgrade, or the request was redirected: the response, and the reason for the
@@ -115,12 +115,12 @@ impl ConnectionContext {
         let route = log.route().filter(|_| connection.client.secure);
         let hsts = route.and_then(|route| route.hsts.clone());
         let (mut reply, rejected) = match outcome {
-            Ok(Outcome::Forwarded(mut response)) => {
+            Ok(Outcome::Forwarded(mut response, permit)) => {
                 set_hsts(response.headers_mut(), hsts);
                 // The request ends with the body of its response, and so does its log.
                 let status = response.status();
                 return Reply::Response(
-                    response.map(|body| boxed(ForwardedBody::new(body, status, log))),
+                    response.map(|body| boxed(ForwardedBody::new(body, status, permit, log))),
                 );
             }
             Ok(Outcome::Upgraded(reply)) => (reply, None),
@@ -215,7 +215,10 @@ impl ConnectionContext {
         forwarded: &ForwardedHeaders<'_>,
         log: &mut RequestLog,
     ) -> Result<Outcome, RejectReason> {
-        context.snapshot.client_rates.requests.admit(forwarded.client.key)?;
+        let (snapshot, key) = (context.snapshot, forwarded.client.key);
+        snapshot.client_rates.requests.admit(key)?;
+        let limit = snapshot.settings.concurrency.requests_per_client;
+        let permit = self.state.concurrency.admit_request(key, limit)?;
         log.set_plain(route);
         let connector = self.connector(route, forwarded, log)?;
         let timeouts = &route.timeouts;
@@ -226,7 +229,7 @@ impl ConnectionContext {
         };
         let mut observer = RequestObserver { log, send_interim: context.send_interim };
         let forwarding = forward::forward(&connector, request, forwarded, options, &mut observer);
-        Ok(Outcome::Forwarded(forwarding.await?))
+        Ok(Outcome::Forwarded(forwarding.await?, permit))
     }
 
     /// Admits a WebSocket handshake, forwards it to a backend, and prepares the tunnel.

@@ -1,12 +1,14 @@
-//! Clients that send request bodies slowly hold backends for a bounded time.
+//! Clients that send request bodies slowly, or many requests at once, hold backends for a bounded time and in bounded
+//! numbers.
 
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::time::sleep;
 
+use crate::support::head::get;
 use crate::support::{
-    Backend, BackendEvent, Client, Proxy, RawResponse, read_response, route,
+    Backend, BackendEvent, Client, Proxy, RawResponse, read_response, read_to_end, route,
 };
 
 /// The head of an upload.
@@ -87,4 +89,53 @@ async fn slow_body_during_a_response_aborts_it() {
     assert_eq!(record["key"], "timeouts.min_body_rate");
     assert_eq!(record["value"], "1KiB/s");
     backend.bytes().await;
+}
+
+#[tokio::test]
+async fn requests_of_a_client_in_progress_are_limited() {
+    let backend = Backend::raw(|head, mut stream, _| async move {
+        if head.starts_with("GET /stream") {
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nmore follows").await.unwrap();
+        }
+        if head.starts_with("GET /short") {
+            let last = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
+            stream.write_all(last.as_bytes()).await.unwrap();
+        }
+        read_to_end(&mut stream).await;
+    })
+    .await;
+    let more = "[concurrency]\nrequests_per_client = 2";
+    let proxy = Proxy::start(&route(&[backend.address], more)).await;
+    let client = Client::new(&proxy).await;
+    let mut streaming = BufReader::new(client.connect_plain().await);
+    streaming.write_all(get("/stream").as_bytes()).await.unwrap();
+    assert_eq!(read_response(&mut streaming).await.status, 200);
+    let mut uploading = client.connect_plain().await;
+    uploading.write_all(post("/upload", 10).as_bytes()).await.unwrap();
+    while backend.heads().len() < 2 {
+        backend.next_event().await;
+    }
+    let refused = client.request(get("/short").as_bytes()).await;
+    assert_eq!(refused.status, 429);
+    assert!(refused.header("retry-after").is_some());
+    let record = proxy.end_record("client_request_limit").await;
+    assert_eq!(record["key"], "concurrency.requests_per_client");
+    assert_eq!((&record["value"], &record["stage"]), (&"2".into(), &"admit".into()));
+    let labels = [("stage", "admit"), ("reason", "client_request_limit")];
+    assert_eq!(proxy.scrape().await.value("tidegate_requests_rejected_total", &labels), 1.0);
+    let mut other = BufReader::new(client.connect_plain_from([127, 0, 0, 2]).await);
+    other.write_all(get("/short").as_bytes()).await.unwrap();
+    assert_eq!(read_response(&mut other).await.status, 204);
+    // The end of a response and that of a request body free their places.
+    drop(streaming);
+    proxy.record("the stream", |record| record["target"] == "/stream").await;
+    drop(uploading);
+    proxy.record("the upload", |record| record["target"] == "/upload").await;
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut stream = BufReader::new(client.connect_plain().await);
+        stream.write_all(get("/stream").as_bytes()).await.unwrap();
+        assert_eq!(read_response(&mut stream).await.status, 200);
+        held.push(stream);
+    }
 }

@@ -62,6 +62,7 @@ pub(crate) fn concurrency(file: &ConfigFile, sink: &mut DiagnosticSink<'_>) -> C
         tunnels: auto(&given.tunnels).map(count),
         connections_per_client: count(within(&given.connections_per_client, CONNECTIONS, all)),
         tunnels_per_client: count(within(&given.tunnels_per_client, 1024, tunnels)),
+        requests_per_client: count(within(&given.requests_per_client, 1024, None)),
     }
 }
 

@@ -47,6 +47,7 @@ pub(crate) struct ConcurrencyTable {
     pub(crate) tunnels: Parsed<OrAuto<NonZeroU32>>,
     pub(crate) connections_per_client: Parsed<PerClientLimit<NonZeroU32>>,
     pub(crate) tunnels_per_client: Parsed<PerClientLimit<NonZeroU32>>,
+    pub(crate) requests_per_client: Parsed<PerClientLimit<NonZeroU32>>,
 }
 
 /// The table `[rates]`.
@@ -134,6 +135,7 @@ pub(crate) fn concurrency(table: &mut TableReader<'_, '_, '_>) -> ConcurrencyTab
         tunnels: table.get("tunnels"),
         connections_per_client: table.get("connections_per_client"),
         tunnels_per_client: table.get("tunnels_per_client"),
+        requests_per_client: table.get("requests_per_client"),
     }
 }
 

@@ -124,6 +124,7 @@ connections = 500
 tunnels = 400
 connections_per_client = 30
 tunnels_per_client = 29
+requests_per_client = 28
 
 [rates]
 connections_per_client = "3/s"

@@ -98,6 +98,7 @@ pub fn reject_index(reason: &RejectReason) -> Option<usize> {
         RejectReason::Maintenance(_) => 27 + AbortCause::ALL.len(),
         RejectReason::ClientRequestRate => 28 + AbortCause::ALL.len(),
         RejectReason::BodyTooSlow => 29 + AbortCause::ALL.len(),
+        RejectReason::ClientRequestLimit => 30 + AbortCause::ALL.len(),
         RejectReason::Redirected(_) => return None,
     })
 }
@@ -226,7 +227,7 @@ static DROP_REASONS: [DropReason; 19] = [
     DropReason::Shed(ShedCause::Connections),
 ];
 
-const REJECT_REASONS: [RejectReason; 30 + AbortCause::ALL.len()] = [
+const REJECT_REASONS: [RejectReason; 31 + AbortCause::ALL.len()] = [
     RejectReason::RequestInvalid(""),
     RejectReason::UriTooLong,
     RejectReason::Expect,
@@ -263,6 +264,7 @@ const REJECT_REASONS: [RejectReason; 30 + AbortCause::ALL.len()] = [
     RejectReason::Maintenance(MaintenanceCause::Command),
     RejectReason::ClientRequestRate,
     RejectReason::BodyTooSlow,
+    RejectReason::ClientRequestLimit,
 ];
 
 /// Every termination reason except violations, which follow once per side.
