@@ -24,6 +24,18 @@ pub fn backend_connect_failed(id: &str, route: &str, error: &dyn fmt::Display, i
     }
 }
 
+/// Logs that a backend accepted no connection in time while it waits for the rest of this many request bodies. Callers
+/// log it at most once a minute for each backend.
+pub fn backend_held(id: &str, route: &str, uploads: u64) {
+    warn!(
+        route,
+        backend = id,
+        uploads,
+        "backend accepts no connection while it waits for slow request bodies; it does not count as down; \
+         timeouts.min_body_rate and concurrency.requests_per_client limit them"
+    );
+}
+
 /// Logs that an ejected backend accepted a connection again.
 pub fn backend_recovered(id: &str, route: &str) {
     info!(route, backend = id, "backend up: it accepts connections again");

@@ -111,10 +111,20 @@ impl Connector<'_> {
                 }
                 Err(error) => error,
             };
-            let cause = cause(&error);
+            let (failure, uploads) = (classify(&error), backend.health.waiting_uploads());
+            let mut cause = cause(&error);
+            let is_held = failure == ConnectFailure::Timeout && uploads > 0;
+            if is_held {
+                cause.push_str(&format!(
+                    ", while it waits for the rest of {uploads} request bodies"
+                ));
+            }
             failed.push(backend, &cause);
-            match classify(&error) {
-                ConnectFailure::Backend => backend.record_failure(started, &cause),
+            match failure {
+                ConnectFailure::Timeout if is_held => backend.record_held(uploads),
+                ConnectFailure::Backend | ConnectFailure::Timeout => {
+                    backend.record_failure(started, &cause);
+                }
                 // Says nothing about the backend, whose state does not change.
                 ConnectFailure::LocalPorts => failed.reason = RejectReason::LocalPorts,
                 ConnectFailure::LocalResources => {

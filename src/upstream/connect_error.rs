@@ -47,6 +47,8 @@ impl ConnectError {
 pub(super) enum ConnectFailure {
     /// The backend refused, or could not be reached.
     Backend,
+    /// The backend did not answer in time: it cannot be reached, or the queue of its listening socket is full.
+    Timeout,
     /// No local port is left for this address; a backend at another address may still work.
     LocalPorts,
     /// This process has no file descriptor or memory left: no backend can be reached.
@@ -59,6 +61,8 @@ pub(super) fn classify(error: &io::Error) -> ConnectFailure {
             ConnectFailure::LocalResources
         }
         Some(Errno::ADDRNOTAVAIL | Errno::AGAIN) => ConnectFailure::LocalPorts,
+        // A lookup that took too long has a message.
+        Some(_) | None if is_timeout(error) => ConnectFailure::Timeout,
         Some(_) | None => ConnectFailure::Backend,
     }
 }
@@ -80,13 +84,17 @@ pub(super) fn cause(error: &io::Error) -> String {
     match classify(error) {
         ConnectFailure::LocalPorts => RejectReason::LocalPorts.to_string(),
         ConnectFailure::LocalResources => RejectReason::NoDescriptors.to_string(),
-        ConnectFailure::Backend => match (error.kind(), error.get_ref()) {
-            // Also the end of the time for the attempt.
-            (io::ErrorKind::TimedOut, None) => "timed out".to_owned(),
-            (_, None) => without_number(&error.to_string()),
-            (_, Some(message)) => message.to_string(),
+        // Also the end of the time for the attempt.
+        ConnectFailure::Timeout => "timed out".to_owned(),
+        ConnectFailure::Backend => match error.get_ref() {
+            None => without_number(&error.to_string()),
+            Some(message) => message.to_string(),
         },
     }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::TimedOut && error.get_ref().is_none()
 }
 
 /// `connection refused` for `Connection refused (os error 111)`.
@@ -113,6 +121,7 @@ mod tests {
         assert_eq!(classified(Errno::ADDRNOTAVAIL), ConnectFailure::LocalPorts);
         assert_eq!(classified(Errno::CONNREFUSED), ConnectFailure::Backend);
         assert_eq!(classified(Errno::HOSTUNREACH), ConnectFailure::Backend);
+        assert_eq!(classified(Errno::TIMEDOUT), ConnectFailure::Timeout);
         let lookup = unresolved(Errno::MFILE.into());
         assert_eq!(classify(&lookup), ConnectFailure::LocalResources);
     }

@@ -115,7 +115,7 @@ where
         }
         let (mut exchange, pending) = BackendExchange::start(http, request);
         exchange.reset_if_incomplete();
-        idle.activity().record();
+        idle.start_on(&to.backend.health);
         let rules = &forwarded.policy.response_headers;
         let sent = Instant::now();
         let waiting = response_head(&mut exchange, pending, &mut idle, rules, observer);

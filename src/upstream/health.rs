@@ -6,18 +6,47 @@
 //! | untried, up | fails | down |
 //! | down | third in a row fails | down, and ejected: tried after the other backends of its pool |
 //! | any | succeeds | up |
+//!
+//! While uploads hold the backend, a timeout changes nothing: their clients may have filled it.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::telemetry::metrics::backend_state::BackendState;
+use crate::telemetry::metrics::counters::Counter;
+use crate::telemetry::once_a_minute::OnceAMinute;
 
 /// The health of one backend. Shared by all routes and snapshots that contain a backend with the same
 /// id and address.
 #[derive(Debug, Default)]
-pub struct Health(Mutex<HealthState>);
+pub struct Health {
+    state: Mutex<HealthState>,
+    /// Exchanges on connections to the backend that wait for the rest of a request body.
+    waiting_uploads: Counter,
+    /// When a timeout that does not count because of them was last logged.
+    pub(super) held_logged: OnceAMinute,
+}
+
+/// An exchange that waits for its client to send the rest of a request body. The backend may need a worker for each,
+/// and then accepts no other connection, although it works.
+#[derive(Debug)]
+pub struct WaitingUpload(Arc<Health>);
+
+impl WaitingUpload {
+    /// Counts an exchange on a connection to this backend until dropped.
+    pub fn new(health: &Arc<Health>) -> Self {
+        health.waiting_uploads.inc();
+        Self(health.clone())
+    }
+}
+
+impl Drop for WaitingUpload {
+    fn drop(&mut self) {
+        self.0.waiting_uploads.dec();
+    }
+}
 
 #[derive(Debug, Default)]
 struct HealthState {
@@ -40,6 +69,11 @@ impl Health {
     /// Whether the last three attempts failed.
     pub fn is_ejected(&self) -> bool {
         self.lock().failures >= FAILURES_MAX
+    }
+
+    /// How many exchanges wait for the rest of a request body.
+    pub fn waiting_uploads(&self) -> u64 {
+        self.waiting_uploads.get()
     }
 
     /// When the last attempt ended, if it failed at least [`PROBE_INTERVAL`] ago.
@@ -69,7 +103,7 @@ impl Health {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HealthState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -14,7 +14,8 @@ use super::resolve::CachedResolver;
 use crate::client::ClientKey;
 use crate::config::settings::pool::{BackendSettings, PoolSettings};
 use crate::config::values::patterns::BackendAddress;
-use crate::telemetry::events::{backend_connect_failed, backend_recovered};
+use crate::sys::clock::now;
+use crate::telemetry::events::{backend_connect_failed, backend_held, backend_recovered};
 use crate::telemetry::metrics::backend_state::BackendState;
 use crate::telemetry::metrics::handles::BackendCounts;
 
@@ -89,6 +90,15 @@ impl Backend {
         self.counts.connect_failures.inc();
         let is_ejected = self.health.record_failure(started, Instant::now());
         backend_connect_failed(&self.id, &self.counts.route.name, error, is_ejected);
+    }
+
+    /// Counts a connection attempt that timed out while exchanges on this many other connections wait for request
+    /// bodies. It does not show that the backend is down: clients that send slowly may hold all of its workers.
+    pub fn record_held(&self, uploads: u64) {
+        self.counts.connect_failures.inc();
+        if self.health.held_logged.is_due(now()) {
+            backend_held(&self.id, &self.counts.route.name, uploads);
+        }
     }
 }
 

@@ -1,14 +1,18 @@
 //! Clients that send request bodies slowly, or many requests at once, hold backends for a bounded time and in bounded
 //! numbers.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::time::sleep;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::head::get;
 use crate::support::{
     Backend, BackendEvent, Client, Proxy, RawResponse, read_response, read_to_end, route,
+    within_timeout,
 };
 
 /// The head of an upload.
@@ -137,5 +141,88 @@ async fn requests_of_a_client_in_progress_are_limited() {
         stream.write_all(get("/stream").as_bytes()).await.unwrap();
         assert_eq!(read_response(&mut stream).await.status, 200);
         held.push(stream);
+    }
+}
+
+/// An application with a single worker: the queue of its listening socket holds few more connections.
+struct SingleWorker {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl SingleWorker {
+    fn new() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        socket.listen(0).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let listener = TcpListener::from_std(socket.into()).unwrap();
+        let address = listener.local_addr().unwrap();
+        Self { listener, address }
+    }
+
+    async fn accept(&self) -> TcpStream {
+        within_timeout("a connection", self.listener.accept()).await.unwrap().0
+    }
+}
+
+#[tokio::test]
+async fn pool_full_of_slow_uploads_is_not_down() {
+    let worker = SingleWorker::new();
+    let more = "timeouts = { connect = \"300ms\" }";
+    let proxy = Proxy::start(&route(&[worker.address], more)).await;
+    let client = Client::new(&proxy).await;
+    let mut uploading = BufReader::new(client.connect_plain().await);
+    uploading.write_all((post("/upload", 2) + "a").as_bytes()).await.unwrap();
+    let mut held = worker.accept().await;
+    within_timeout("the upload", async {
+        let mut got = vec![0; 4096];
+        let mut read = 0;
+        while !got[..read].ends_with(b"\r\n\r\na") {
+            read += held.read(&mut got[read..]).await.unwrap();
+        }
+    })
+    .await;
+    // Some of these requests fill the queue and wait; the others cannot connect.
+    let (mut waiting, mut timeouts) = (Vec::new(), 0);
+    while timeouts < 5 {
+        let mut stream = BufReader::new(client.connect_plain().await);
+        stream.write_all(get("/short").as_bytes()).await.unwrap();
+        match timeout(Duration::from_secs(2), read_response(&mut stream)).await {
+            Ok(response) => {
+                assert_eq!(response.status, 504);
+                timeouts += 1;
+            }
+            Err(_) => waiting.push(stream),
+        }
+        assert!(waiting.len() < 64, "the queue never fills");
+    }
+    let record = proxy.end_record("connect_timeout").await;
+    let detail = record["detail"].as_str().unwrap();
+    let expected = ": timed out, while it waits for the rest of 1 request bodies";
+    assert_eq!(detail, format!("{}{expected}", worker.address));
+    let scrape = proxy.scrape().await;
+    let state = |state| scrape.sum("tidegate_backend_state", &[("state", state)]);
+    assert_eq!([state("up"), state("down")], [1.0, 0.0]);
+    assert!(scrape.sum("tidegate_backend_connect_failures_total", &[]) >= 5.0);
+    let message = |text: &'static str| {
+        proxy
+            .records()
+            .iter()
+            .filter(|record| {
+                record["message"].as_str().is_some_and(|message| message.starts_with(text))
+            })
+            .count()
+    };
+    assert_eq!(message("backend accepts no connection while"), 1);
+    assert_eq!(message("backend down"), 0);
+    // Once the uploads have ended, a timeout counts again.
+    uploading.write_all(b"b").await.unwrap();
+    within_timeout("the last byte", held.read_exact(&mut [0])).await.unwrap();
+    let began = Instant::now();
+    while message("backend down") == 0 {
+        assert!(began.elapsed() < crate::support::TIMEOUT, "the backend never counts as down");
+        let response = client.request(get("/short").as_bytes()).await;
+        assert_eq!(response.status, 504);
     }
 }

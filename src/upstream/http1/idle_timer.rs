@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::upstream::health::{Health, WaitingUpload};
+
 /// How long an exchange may take without progress.
 #[derive(Clone, Copy, Debug)]
 pub struct IdleLimits {
@@ -113,6 +115,10 @@ pub struct IdleTimer {
     /// When bytes of the request body were last seen.
     last_up: Instant,
     sleep: Pin<Box<Sleep>>,
+    /// The backend that carries the exchange.
+    health: Option<Arc<Health>>,
+    /// Held while the exchange waits for its client.
+    waiting: Option<WaitingUpload>,
 }
 
 /// What an [`IdleTimer`] has seen of its exchange.
@@ -135,12 +141,21 @@ impl IdleTimer {
             patience: limits.idle,
             last_up: now,
             sleep: Box::pin(sleep(limits.idle)),
+            health: None,
+            waiting: None,
         }
     }
 
     /// Where both directions record their progress.
     pub fn activity(&self) -> &Arc<ExchangeActivity> {
         &self.activity
+    }
+
+    /// The exchange starts on a connection to this backend.
+    pub fn start_on(&mut self, health: &Arc<Health>) {
+        self.activity.record();
+        self.waiting = None;
+        self.health = Some(health.clone());
     }
 
     /// Ready when the exchange made no progress for too long. Must be called after the exchange was
@@ -174,6 +189,11 @@ impl IdleTimer {
         if current.count != before.count {
             self.patience = idle;
         }
+        let health = self.health.as_ref().filter(|_| current.awaits_client);
+        self.waiting = match self.waiting.take() {
+            Some(waiting) if current.awaits_client => Some(waiting),
+            Some(_) | None => health.map(WaitingUpload::new),
+        };
         (self.seen, self.changed) = (current, now);
         let time = if current.awaits_client { self.patience } else { idle };
         self.sleep.as_mut().reset(now + time);
@@ -264,5 +284,26 @@ mod tests {
             assert_eq!(expired(100, true, true).await, None);
         }
         assert_eq!(expired(121, false, true).await, Some(Awaited::Backend));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_uploads_are_counted_until_dropped() {
+        let health = Arc::<Health>::default();
+        let mut timer = timer(500);
+        timer.start_on(&health);
+        for (awaiting, expects, uploads) in [
+            (false, false, 0),
+            (true, false, 1),
+            (true, false, 1),
+            (true, true, 0),
+            (true, false, 1),
+        ] {
+            timer.activity.set_awaiting_client(awaiting);
+            timer.activity.set_expectation(expects);
+            assert!(poll!(poll_fn(|cx| timer.poll_expired(cx))).is_pending());
+            assert_eq!(health.waiting_uploads(), uploads);
+        }
+        drop(timer);
+        assert_eq!(health.waiting_uploads(), 0);
     }
 }
