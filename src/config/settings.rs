@@ -364,6 +364,8 @@ pub struct AccessSettings {
     pub format: LogFormat,
     /// Whether the start of a tunnel is recorded as well.
     pub start: bool,
+    /// Records of one kind that one client may cause per second on average; `None` for any number.
+    pub records_per_client: Option<NonZeroU32>,
 }
 
 /// Destination of access records.

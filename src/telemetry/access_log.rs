@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::fs::{File, Metadata, OpenOptions, metadata};
 use std::io::{self, Seek, Write};
+use std::num::NonZeroU32;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,15 +18,19 @@ use tracing::error;
 
 use super::line::LogLine;
 use super::line_writer::{LineSender, LineSink, LogTarget, WriteError, write_lines};
+use super::record_rate::{RATES, RecordKind, SuppressedRecords, write_suppressed};
 use super::stderr::stderr;
 use super::timestamp::LogTime;
-use crate::config::settings::{AccessTarget, LogFormat, Settings};
+use crate::config::settings::{AccessSettings, AccessTarget, LogFormat, Settings};
+use crate::sys::clock::now;
 
 /// An open destination for records.
 #[derive(Clone, Debug)]
 pub struct AccessLog {
     format: LogFormat,
     start: bool,
+    /// Records of one kind that a client may cause per second; `None` for any number.
+    records_per_client: Option<NonZeroU32>,
     lines: LineSender,
     file: Option<OpenFile>,
 }
@@ -60,10 +65,11 @@ impl AccessLog {
     /// The file cannot be opened, is not a regular file, or too many earlier files still have lines
     /// to write.
     pub fn open(settings: &Settings) -> Result<Self, AccessLogError> {
-        let (format, start) = (settings.access.format, settings.access.start);
+        let AccessSettings { format, start, records_per_client, .. } = settings.access;
         let path = match &settings.access.to {
             AccessTarget::Stderr => {
-                return Ok(Self { format, start, lines: stderr(format), file: None });
+                let lines = stderr(format);
+                return Ok(Self { format, start, records_per_client, lines, file: None });
             }
             AccessTarget::File(path) => path,
         };
@@ -76,10 +82,11 @@ impl AccessLog {
         if let Some(current) = &*ACCESS.load()
             && current.file.as_ref().is_some_and(|used| used.id == id)
         {
-            return Ok(Self { format, start, ..AccessLog::clone(current) });
+            return Ok(Self { format, start, records_per_client, ..AccessLog::clone(current) });
         }
         let (lines, done) = start_writer(file, path).map_err(error)?;
-        Ok(Self { format, start, lines, file: Some(OpenFile { id, done }) })
+        let file = Some(OpenFile { id, done });
+        Ok(Self { format, start, records_per_client, lines, file })
     }
 
     /// Sends all further records to this destination.
@@ -88,6 +95,23 @@ impl AccessLog {
         let previous = ACCESS.swap(Some(Arc::new(self)));
         let file = previous.and_then(|previous| previous.file.clone());
         PreviousLog(file.filter(|file| Some(file.id) != id))
+    }
+
+    /// Whether a record may be written; counts it otherwise.
+    fn admits(&self, kind: RecordKind) -> bool {
+        self.records_per_client.is_none_or(|rate| RATES.admit(kind, rate, now()))
+    }
+
+    fn write(&self, event: &str, fill: impl FnOnce(&mut LogLine)) {
+        // Only a thread that is ending has no buffer any more.
+        let buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
+        let mut line = LogLine::in_buffer(self.format, buffer);
+        line.bare("time", |bytes| LogTime::now().write_to(bytes));
+        line.text("event", event);
+        fill(&mut line);
+        let line = line.finish();
+        self.lines.send(&line);
+        let _ = BUFFER.try_with(|buffer| buffer.set(line));
     }
 }
 
@@ -100,18 +124,24 @@ impl PreviousLog {
     }
 }
 
-/// Writes one record: the time, the event, and the fields that `fill` adds.
-pub(super) fn write_record(event: &str, fill: impl FnOnce(&mut LogLine)) {
+/// Writes one record, unless its client has caused too many of this kind: the time, the event, and the fields that
+/// `fill` adds.
+pub(super) fn write_record(kind: RecordKind, fill: impl FnOnce(&mut LogLine)) {
+    if let Some(access) = &*ACCESS.load()
+        && access.admits(kind)
+    {
+        access.write(kind.event, fill);
+    }
+}
+
+/// Writes a record for each kind of records that were not written since the last call. Call it every second.
+pub fn sum_up_suppressed() {
     if let Some(access) = &*ACCESS.load() {
-        // Only a thread that is ending has no buffer any more.
-        let buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
-        let mut line = LogLine::in_buffer(access.format, buffer);
-        line.bare("time", |bytes| LogTime::now().write_to(bytes));
-        line.text("event", event);
-        fill(&mut line);
-        let line = line.finish();
-        access.lines.send(&line);
-        let _ = BUFFER.try_with(|buffer| buffer.set(line));
+        for (kind, count) in RATES.take_suppressed() {
+            let rate = access.records_per_client.map(|rate| format!("{rate}/s"));
+            let suppressed = SuppressedRecords { kind, count, rate };
+            access.write("suppressed", |line| write_suppressed(line, &suppressed));
+        }
     }
 }
 
@@ -125,8 +155,9 @@ pub(super) fn records_starts() -> bool {
     ACCESS.load().as_ref().is_some_and(|access| access.start)
 }
 
-/// Blocks until all records for a file are written, at most two seconds.
+/// Sums up the records that were not written, and blocks until all records for a file are written, at most two seconds.
 pub(super) fn flush() {
+    sum_up_suppressed();
     let access = ACCESS.load_full();
     if let Some(access) = access.filter(|access| access.file.is_some()) {
         access.lines.flush();
@@ -250,13 +281,14 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::client::ClientKey;
 
     /// Settings that send records to this file.
     fn settings_for(path: &Path) -> Settings {
         let text = format!(
             "[[listener]]\naddress = \"127.0.0.1:80\"\ntls = false\n\
              [[route]]\nhost = \"*\"\norigins = [\"*\"]\nbackends = [\"b:1\"]\n\
-             [access]\nto = \"{}\"\nformat = \"json\"\n",
+             [access]\nto = \"{}\"\nformat = \"json\"\nrecords_per_client = \"off\"\n",
             path.display()
         );
         Settings::parse(&text, "proxy.toml").unwrap()
@@ -268,12 +300,13 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("tidegate-access-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let open = |name: &str| AccessLog::open(&settings_for(&folder.join(name))).unwrap();
+        let kind = RecordKind { client: ClientKey::sample(1), event: "test", end: "" };
         let mut names = (0..20).map(|n| n.to_string());
         let mut before = names.next().unwrap();
         drop(open(&before).activate());
         for name in names {
             for _ in 0..1000 {
-                write_record("test", |line| line.text("in", &*before));
+                write_record(kind, |line| line.text("in", &*before));
             }
             open(&name).activate().finish().await;
             let text = fs::read_to_string(folder.join(&before)).unwrap();

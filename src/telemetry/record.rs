@@ -11,6 +11,7 @@ use ws::{DirectionStats, Side, Stats, Summary, Violation};
 
 use super::access_log::{records_starts, write_record};
 use super::line::LogLine;
+use super::record_rate::RecordKind;
 use super::redact::truncate;
 use super::request_fields::RequestFields;
 use crate::client::ClientInfo;
@@ -122,7 +123,8 @@ pub fn record_drop(dropped: &DroppedConnection<'_>) {
     let is_routine =
         matches!(dropped.reason, DropReason::ClientDisconnected(_) | DropReason::NoRequest);
     if !is_routine || is_debug() {
-        write_record("dropped", |line| write_drop(line, dropped));
+        let kind = kind(dropped.client, "dropped", dropped.reason.as_str());
+        write_record(kind, |line| write_drop(line, dropped));
     }
 }
 
@@ -141,20 +143,26 @@ pub fn record_reject(request: &RejectedRequest<'_>) {
     };
     let is_routine = is_redirect || matches!(request.reason, RejectReason::ClientDisconnected);
     if !is_routine || request.is_logged || is_debug() {
-        write_record(event, |line| write_reject(line, request));
+        let kind = kind(request.client, event, request.reason.as_str());
+        write_record(kind, |line| write_reject(line, request));
     }
 }
 
 /// Writes the record of a new tunnel, if `access.start` is set.
 pub fn record_start(session: &SessionStart<'_>) {
     if records_starts() {
-        write_record("started", |line| write_start(line, session));
+        write_record(kind(session.client, "started", ""), |line| write_start(line, session));
     }
 }
 
 /// Writes the record of a tunnel that ended.
 pub fn record_end(session: &SessionEnd<'_>) {
-    write_record("ended", |line| write_end(line, session));
+    let kind = kind(session.start.client, "ended", session.summary.reason.as_str());
+    write_record(kind, |line| write_end(line, session));
+}
+
+fn kind(client: &ClientInfo, event: &'static str, end: &'static str) -> RecordKind {
+    RecordKind { client: client.key, event, end }
 }
 
 fn is_debug() -> bool {

@@ -71,6 +71,7 @@ mod proxy_protocol;
 mod proxy_protocol_out;
 mod rate_delays;
 mod rebinding;
+mod record_rate;
 mod redirect;
 mod refused_upgrades;
 mod rejected_head_records;

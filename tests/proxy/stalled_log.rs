@@ -80,6 +80,7 @@ impl UnreadLog {
     fn start(rest: &str) -> Self {
         let folder = TempDir::new();
         let base = "[log]\nformat = \"json\"\n[admin]\nenabled = false\n\
+                    [access]\nrecords_per_client = \"off\"\n\
                     [[listener]]\naddress = \"127.0.0.1:0\"\ntls = false\n";
         folder.write("proxy.toml", format!("{base}{rest}"));
         let child = Command::new(TIDEGATE)

@@ -25,6 +25,7 @@ use crate::telemetry::metrics::ReasonCount;
 use crate::telemetry::metrics::handles::{FlowCounts, ListenerCounts, RouteCounts};
 use crate::telemetry::metrics::process::ProcessUsage;
 use crate::telemetry::metrics::process_snapshot::{CertificateValidity, ProcessSnapshot};
+use crate::telemetry::record_rate::records_suppressed;
 use crate::upstream::health::Health;
 use crate::upstream::pool::Backend;
 
@@ -45,6 +46,7 @@ pub fn process_snapshot(state: &ProxyState) -> ProcessSnapshot {
         certificates: snapshot.tls.as_ref().map_or(vec![], |tls| tls.certs().validities().to_vec()),
         usage: ProcessUsage::read(),
         lines_lost: lines_lost(),
+        records_suppressed: records_suppressed(),
         panics: log::panics(),
     }
 }

@@ -1,6 +1,6 @@
 //! Timeouts, drain parameters, log messages and access records.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -123,6 +123,10 @@ pub(crate) fn access(
         to,
         format: value_or(&given.format, log),
         start: value_or(&given.start, false),
+        records_per_client: given
+            .records_per_client
+            .value()
+            .map_or(NonZeroU32::new(20), |rate| rate.0.map(|rate| rate.0)),
     }
 }
 

@@ -103,6 +103,7 @@ pub(crate) struct AccessTable {
     pub(crate) to: Parsed<RecordTarget>,
     pub(crate) format: Parsed<LogFormat>,
     pub(crate) start: Parsed<bool>,
+    pub(crate) records_per_client: Parsed<OrOff<PerSecond>>,
 }
 
 pub(crate) fn server(table: &mut TableReader<'_, '_, '_>) -> ServerTable {
@@ -200,5 +201,10 @@ pub(crate) fn error_pages(table: &mut TableReader<'_, '_, '_>) -> ErrorPagesTabl
 }
 
 pub(crate) fn access(table: &mut TableReader<'_, '_, '_>) -> AccessTable {
-    AccessTable { to: table.get("to"), format: table.get("format"), start: table.get("start") }
+    AccessTable {
+        to: table.get("to"),
+        format: table.get("format"),
+        start: table.get("start"),
+        records_per_client: table.get("records_per_client"),
+    }
 }

@@ -176,6 +176,7 @@ redact = ["zebra", "apple"]
 to = "/var/log/access.log"
 format = "text"
 start = true
+records_per_client = "9/s"
 
 [[pool]]
 name = "chat"

@@ -30,6 +30,8 @@ pub struct ProcessSnapshot {
     pub usage: ProcessUsage,
     /// Log lines and access records that could not be written.
     pub lines_lost: u64,
+    /// Access records not written because a client caused too many.
+    pub records_suppressed: u64,
     /// Number of tasks that panicked.
     pub panics: u64,
 }

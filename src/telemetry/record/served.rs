@@ -5,8 +5,8 @@ use std::time::Duration;
 use hyper::StatusCode;
 
 use super::{
-    ResponseProgress, millis, write_address, write_header_problems, write_request, write_response,
-    write_target, write_tls,
+    ResponseProgress, kind, millis, write_address, write_header_problems, write_request,
+    write_response, write_target, write_tls,
 };
 use crate::client::ClientInfo;
 use crate::reject::stage::ConnectionStage;
@@ -39,13 +39,18 @@ pub struct ServedRequest<'a> {
 
 /// Writes the record of a plain request that a backend answered.
 pub fn record_served(served: &ServedRequest<'_>) {
-    write_record("served", |line| write_served(line, served));
+    let kind = kind(served.client, "served", end(served));
+    write_record(kind, |line| write_served(line, served));
+}
+
+fn end(served: &ServedRequest<'_>) -> &'static str {
+    if served.is_complete { "complete" } else { "client_disconnected" }
 }
 
 pub(super) fn write_served(line: &mut LogLine, served: &ServedRequest<'_>) {
     let ServedRequest { client, fields, .. } = served;
     line.bare("client", |bytes| client.addr.write_to(bytes));
-    line.text("end", if served.is_complete { "complete" } else { "client_disconnected" });
+    line.text("end", end(served));
     line.text("by", (!served.is_complete).then_some("client"));
     line.number("status", u64::from(served.status.as_u16()));
     line.text("route", served.route);

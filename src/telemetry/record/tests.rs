@@ -14,6 +14,7 @@ use crate::config::settings::LogFormat;
 use crate::reject::OriginMismatch;
 use crate::reject::invalid_head::InvalidHead;
 use crate::telemetry::fixtures;
+use crate::telemetry::record_rate::{SuppressedRecords, write_suppressed};
 
 const SHOWN: RequestFields<'_> = RequestFields {
     host: "a.example",
@@ -130,7 +131,7 @@ fn assert_order(line: &str, format: LogFormat) {
 }
 
 /// One record of each event for this client, with every field that an event can have.
-fn every_record(client: &ClientInfo, fields: RequestFields<'_>, format: LogFormat) -> [String; 5] {
+fn every_record(client: &ClientInfo, fields: RequestFields<'_>, format: LogFormat) -> [String; 6] {
     let age = Duration::from_millis(5);
     let mut summary = summary(Stats::default());
     for side in [&mut summary.sides.client, &mut summary.sides.backend] {
@@ -171,12 +172,15 @@ fn every_record(client: &ClientInfo, fields: RequestFields<'_>, format: LogForma
         age,
         generation: 1,
     };
+    let kind = RecordKind { client: client.key, event: "rejected", end: "no_route" };
+    let suppressed = SuppressedRecords { kind, count: 7, rate: Some("20/s".to_owned()) };
     [
         whole(format, |line| write_start(line, &ended.start)),
         whole(format, |line| write_end(line, &ended)),
         whole(format, |line| write_drop(line, &dropped)),
         whole(format, |line| write_reject(line, &rejected)),
         whole(format, |line| write_served(line, &served)),
+        whole(format, |line| write_suppressed(line, &suppressed)),
     ]
 }
 

@@ -256,6 +256,8 @@ fn access(settings: &Settings) -> KeyGroup {
     );
     group.add_inherited("format", Immediately, text(format(values.format)), "log.format");
     group.add("start", Immediately, plain(values.start));
+    let rate = or_off(values.records_per_client, |rate| per_second(&plain(rate)));
+    group.add("records_per_client", Immediately, rate);
     group
 }
 

@@ -87,6 +87,12 @@ impl Scrape {
             None,
             [([], process.lines_lost)],
         )?;
+        text.counters(
+            "records_suppressed",
+            "Access records not written because a client caused too many of the same kind",
+            None,
+            [([], process.records_suppressed)],
+        )?;
         text.counters("tasks_panicked", "Tasks that panicked", None, [([], process.panics)])?;
         text.gauges(
             "draining",
