@@ -95,26 +95,34 @@ pub fn authority(raw: &str) -> Cow<'_, str> {
     }
 }
 
-/// Truncates text to about 256 characters and escapes everything except printable ASCII, so that
+/// Truncates text to about 256 bytes as they are written, and escapes everything except printable ASCII, so that
 /// neither control characters nor bidirectional overrides reach a terminal.
 pub fn truncate(raw: &str) -> Cow<'_, str> {
     let is_shown = |byte: u8| (b' '..=b'~').contains(&byte);
-    if raw.len() <= SHOWN_MAX && raw.bytes().fold(true, |all, byte| all & is_shown(byte)) {
+    if written_len(raw) <= SHOWN_MAX && raw.bytes().fold(true, |all, byte| all & is_shown(byte)) {
         return raw.into();
     }
-    let mut shown = String::new();
+    let (mut shown, mut written) = (String::new(), 0);
     for letter in raw.chars() {
-        if shown.len() >= SHOWN_MAX {
+        if written >= SHOWN_MAX {
             shown.push_str("...");
             break;
         }
+        let at = shown.len();
         if letter.is_ascii_graphic() || letter == ' ' {
             shown.push(letter);
         } else {
             shown.extend(letter.escape_unicode());
         }
+        written += written_len(&shown[at..]);
     }
     shown.into()
+}
+
+/// The bytes of a printable text in a record: `"` and `\` are preceded by `\`.
+fn written_len(text: &str) -> usize {
+    let is_escaped = |byte: &u8| matches!(byte, b'"' | b'\\');
+    text.len() + text.as_bytes().iter().filter(|byte| is_escaped(byte)).count()
 }
 
 /// A valid `traceparent` (W3C Trace Context 3.2): `version-traceid-parentid-flags` in lower-case
@@ -185,6 +193,13 @@ mod tests {
         assert_eq!(truncate(&"x".repeat(1000)).len(), SHOWN_MAX + 3);
         assert_eq!(truncate("a\u{1b}[31m\n\u{202e}"), "a\\u{1b}[31m\\u{a}\\u{202e}");
         assert_eq!(truncate("short"), "short");
+        // As they are written, in text and in JSON.
+        for letter in ["\"", "\\", "\u{1}", "\u{10ffff}", "\u{e9}", "x\""] {
+            let written = written_len(&truncate(&letter.repeat(1000)));
+            assert!((SHOWN_MAX..=SHOWN_MAX + 16).contains(&written), "{letter:?}: {written}");
+        }
+        let fits = "\"".repeat(SHOWN_MAX / 2);
+        assert_eq!(truncate(&fits), fits);
         assert_eq!(target("/%zz?%=1&%4=2&=", &["x".into()]), "/%zz?%=1&%4=2&=");
     }
 

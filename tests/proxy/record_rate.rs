@@ -1,9 +1,11 @@
 //! A client that causes very many records costs few lines of log, and nothing is left out silently.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use serde_json::Value;
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::time::Instant;
 
@@ -107,4 +109,43 @@ async fn records_of_a_flood_are_summed_up() {
         *lines.entry(record["suppressed_event"].to_string()).or_default() += 1;
     }
     assert!(lines.values().all(|lines| *lines <= seconds + 2), "{lines:?} in {seconds} s");
+}
+
+/// Quotation marks and backslashes take two bytes each in a record.
+#[tokio::test]
+async fn fields_are_bounded_as_they_are_written() {
+    for format in ["json", "text"] {
+        let backend = application().await;
+        let access = format!("[access]\nto = \"access.log\"\nformat = \"{format}\"\n");
+        let proxy = Proxy::start(&route(&[backend.address], &access)).await;
+        let client = Client::new(&proxy).await;
+        let fields = ["User-Agent", "Origin", "X-Request-ID"].map(|name| {
+            format!("{name}: {}\r\n", if name == "Origin" { "\\" } else { "\"" }.repeat(250))
+        });
+        let head = get("/").replace("\r\n\r\n", &format!("\r\n{}\r\n", fields.concat()));
+        assert_eq!(client.request(head.as_bytes()).await.status, 200);
+        // Rejected, and therefore with the origin.
+        let rejected = head.replace("GET / ", "TRACE / ");
+        assert_eq!(client.request(rejected.as_bytes()).await.status, 405);
+        let path = proxy.folder().join("access.log");
+        let lines = within_timeout("two records", async {
+            loop {
+                let text = fs::read_to_string(&path).unwrap_or_default();
+                if text.matches('\n').count() == 2 {
+                    return text;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        for line in lines.lines() {
+            // One with three such fields has about 600 bytes besides.
+            assert!(line.len() < 1500, "{} bytes: {line}", line.len());
+            if format == "json" {
+                let record: Value = serde_json::from_str(line).unwrap();
+                let written = serde_json::to_string(&record["user_agent"]).unwrap();
+                assert!((250..280).contains(&written.len()), "{written}");
+            }
+        }
+    }
 }
