@@ -51,11 +51,6 @@ pub async fn serve(state: Arc<ProxyState>, accepted: AcceptedStream, key: Listen
         accept_connection(&state, &snapshot, listener, accepted, counted, &mut client).await;
     if let Err(reason) = served {
         state.metrics.dropped(&reason);
-        let deciding = deciding_setting::of_drop(&reason, &snapshot, listener);
-        if reason.is_summarized() {
-            state.drop_summaries.add(&reason, client.addr, deciding);
-            return;
-        }
         let addressed = if let DropReason::HeadInvalid(head) = &reason {
             head.addressed.clone()
         } else {
@@ -67,7 +62,7 @@ pub async fn serve(state: Arc<ProxyState>, accepted: AcceptedStream, key: Listen
             reason: &reason,
             host: addressed.host.as_deref().map(|sent| origin(sent, redact)).as_deref(),
             target: addressed.target.as_deref().map(|sent| target(sent, redact)).as_deref(),
-            deciding,
+            deciding: deciding_setting::of_drop(&reason, &snapshot, listener),
             age: now().duration_since(started),
         });
     }

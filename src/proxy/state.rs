@@ -23,7 +23,6 @@ use crate::sessions::drains::RunningDrains;
 use crate::sessions::registry::Registry;
 use crate::sys::clock::{now, wall};
 use crate::sys::watchdog::LivenessRegistry;
-use crate::telemetry::drop_summaries::DropSummaries;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::admin_override::DrainFlag;
 
@@ -39,8 +38,6 @@ pub struct ProxyState {
     pub pending: Arc<PendingConnections>,
     /// Turns of connections that are being opened.
     pub turns: Arc<Turns>,
-    /// Dropped connections that have no records of their own.
-    pub drop_summaries: DropSummaries,
     /// Open sessions.
     pub registry: Arc<Registry>,
     /// The tasks of connections and sessions; the shutdown waits for them.
@@ -106,7 +103,6 @@ impl ProxyState {
             phase: watch::Sender::new(Phase::Running),
             concurrency: Arc::default(),
             pending: Arc::default(),
-            drop_summaries: DropSummaries::default(),
             registry: Arc::default(),
             tasks: TaskTracker::new(),
             ticketer,

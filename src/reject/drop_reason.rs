@@ -97,12 +97,6 @@ impl DropReason {
         }
     }
 
-    /// Whether a client can cause it so often that the log has one line for many connections, and no record of
-    /// each.
-    pub fn is_summarized(&self) -> bool {
-        matches!(self, Self::ClientConnectionRate | Self::Shed(_))
-    }
-
     /// The configuration key that caused it, if any.
     pub fn key(&self) -> Option<&'static str> {
         match self {

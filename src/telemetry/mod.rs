@@ -2,7 +2,6 @@
 //! no connection ever waits for a line to be written.
 
 pub(crate) mod access_log;
-pub(crate) mod drop_summaries;
 pub(crate) mod events;
 #[cfg(test)]
 pub(crate) mod fixtures;

@@ -25,19 +25,10 @@ impl SampledCount {
     /// Counts one event. Returns the number since the last line if another may be logged now; it then counts as
     /// logged.
     pub fn add(&self, now: Instant) -> Option<u64> {
-        self.count(1, now)
-    }
-
-    /// As [`add`](Self::add) without an event: the number of those that were counted and never logged, if any.
-    pub fn remainder(&self, now: Instant) -> Option<u64> {
-        self.count(0, now)
-    }
-
-    fn count(&self, events: u64, now: Instant) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.count += events;
+        state.count += 1;
         let is_due = state.logged.is_none_or(|then| now.duration_since(then) >= self.interval);
-        if state.count == 0 || !is_due {
+        if !is_due {
             return None;
         }
         state.logged = Some(now);
@@ -54,10 +45,8 @@ mod tests {
     async fn events_between_lines_are_counted() {
         let (count, start) = (SampledCount::new(Duration::from_secs(10)), now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(count.remainder(start), None);
         let added = [0, 1, 9, 10, 19].map(|seconds| count.add(at(seconds)));
         assert_eq!(added, [Some(1), None, None, Some(3), None]);
-        assert_eq!([count.remainder(at(19)), count.remainder(at(20))], [None, Some(1)]);
-        assert_eq!([count.remainder(at(40)), count.add(at(40))], [None, Some(1)]);
+        assert_eq!([count.add(at(20)), count.add(at(40))], [Some(2), Some(1)]);
     }
 }
