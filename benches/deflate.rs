@@ -4,7 +4,7 @@
 //! session that limits the decompressed size of the client's and of the backend's messages, framing
 //! included, and for zlib-rs, which decompresses the same payloads. All messages of a line go through
 //! one compressor that keeps its window. Then it prints the microseconds for 16 KiB of the costliest
-//! input, which is as much as the session handles in one step.
+//! input, of which the session handles 4 KiB in one step.
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -1,21 +1,20 @@
 //! The work on a connection until its first response, limited so that connections which are being opened
 //! neither all progress at once nor delay open tunnels.
 
-use std::cell::Cell;
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
-use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::admission::pending::PendingConnection;
 use crate::admission::turns::{OpeningProgress, Turn, TurnRequest, Turns};
 use crate::client::ClientKey;
 use crate::reject::drop_reason::ShedCause;
+use crate::sys::worker_share::{ShareTurn, WorkerShare};
 
 pin_project! {
     /// Polls the work on a connection while the connection has a turn.
@@ -36,7 +35,7 @@ pin_project! {
         state: OpeningState,
         #[pin]
         turn_ends: Sleep,
-        deferred: Option<u64>,
+        share: ShareTurn,
     }
 }
 
@@ -58,7 +57,7 @@ impl<F: Future> Opening<F> {
     ) -> Self {
         let turn_ends = sleep_until(Instant::now() + TURN_TIME);
         let state = OpeningState::HasTurn { _turn: turn };
-        Self { work, connection, turns, client, state, turn_ends, deferred: None }
+        Self { work, connection, turns, client, state, turn_ends, share: ShareTurn::default() }
     }
 }
 
@@ -82,13 +81,8 @@ impl<F: Future> Future for Opening<F> {
                     this.turn_ends.as_mut().reset(Instant::now() + TURN_TIME);
                 }
                 OpeningState::HasTurn { .. } => {
-                    if !WorkerShare::is_left(this.deferred) {
-                        // Continues after the worker has looked at its sockets, and behind the tunnels
-                        // that are ready by then.
-                        let _ = pin!(yield_now()).poll(cx);
-                        return Poll::Pending;
-                    }
-                    let polled = WorkerShare::charge(|| this.work.as_mut().poll(cx));
+                    ready!(SHARE.with(|share| share.poll_turn(this.share, cx)));
+                    let polled = charge(this.share, || this.work.as_mut().poll(cx));
                     if polled.is_ready() || this.connection.is_opened() {
                         // Frees the turn, now that the response is on its way.
                         *this.state = OpeningState::Paused;
@@ -104,43 +98,16 @@ impl<F: Future> Future for Opening<F> {
     }
 }
 
-/// How much of a worker's time openings have used since the worker last looked at its sockets.
-#[derive(Clone, Copy, Debug, Default)]
-struct WorkerShare {
-    /// Changes each time the worker has looked at its sockets.
-    round: u64,
-    used: Duration,
-}
-
-impl WorkerShare {
-    /// Whether another opening may work now. `deferred` is the round in which this one was last deferred: as
-    /// it runs again, that round is over.
-    fn is_left(deferred: &mut Option<u64>) -> bool {
-        let mut share = SHARE.get();
-        if deferred.take() == Some(share.round) {
-            share = Self { round: share.round.wrapping_add(1), used: Duration::ZERO };
-            SHARE.set(share);
-        }
-        let is_left = share.used < SHARE_MAX;
-        if !is_left {
-            *deferred = Some(share.round);
-        }
-        is_left
-    }
-
-    /// Does some work of an opening.
-    fn charge<T>(work: impl FnOnce() -> T) -> T {
-        let started = Instant::now();
-        let result = work();
-        let mut share = SHARE.get();
-        share.used += started.elapsed();
-        SHARE.set(share);
-        result
-    }
+/// Does some work of an opening, and charges its time.
+fn charge<T>(turn: &mut ShareTurn, work: impl FnOnce() -> T) -> T {
+    let started = Instant::now();
+    let result = work();
+    SHARE.with(|share| share.charge(turn, started.elapsed()));
+    result
 }
 
 thread_local! {
-    static SHARE: Cell<WorkerShare> = const { Cell::new(WorkerShare { round: 0, used: Duration::ZERO }) };
+    static SHARE: WorkerShare = const { WorkerShare::new(SHARE_MAX) };
 }
 
 /// Turns for each worker: enough that it has work while clients answer, and few enough that each connection is
@@ -157,6 +124,7 @@ const SHARE_MAX: Duration = Duration::from_millis(2);
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use tokio::io::AsyncReadExt as _;

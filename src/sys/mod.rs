@@ -7,3 +7,4 @@ pub(crate) mod file_identity;
 pub(crate) mod memory;
 pub(crate) mod systemd;
 pub(crate) mod watchdog;
+pub(crate) mod worker_share;

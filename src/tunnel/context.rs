@@ -2,14 +2,14 @@
 
 use ws::{ControlFrame, Entropy, FrameTrace, RecvAction, Session, Side, Timestamp};
 
-use super::progress::RelayedMessages;
+use super::wake::Wake;
 
 /// The session and its surroundings, borrowed for one wake.
 pub(super) struct DirectionContext<'a, E> {
     pub(super) session: &'a mut Session,
     pub(super) entropy: &'a mut E,
     pub(super) trace: &'a mut Option<Box<FrameTrace>>,
-    pub(super) relayed: &'a mut RelayedMessages,
+    pub(super) wake: &'a mut Wake,
     pub(super) now: Timestamp,
 }
 
@@ -21,7 +21,13 @@ impl<E: Entropy> DirectionContext<'_, E> {
     }
 
     pub(super) fn handle_recv(&mut self, from: Side, input: &[u8]) -> RecvAction {
-        let action = self.session.handle_recv(from, input, self.now, self.relayed.of(from));
+        let action = self.session.handle_recv(from, input, self.now, self.wake.of(from));
+        match action {
+            RecvAction::Forward(len) | RecvAction::Discard(len) => {
+                self.wake.charge_bytes(from, len)
+            }
+            RecvAction::Incomplete | RecvAction::Paused => {}
+        }
         match action {
             RecvAction::Forward(len) => self.trace(|trace| trace.relayed(from, &input[..len])),
             // A pong to one of the proxy's pings. Input discarded after the end is not traced.

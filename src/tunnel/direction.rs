@@ -144,7 +144,7 @@ struct FilteredBytes {
     consumed: usize,
     /// Bytes to be forwarded; they have been moved to the front.
     kept: usize,
-    /// The rest is delayed by a rate, or by the CPU budget of this wake.
+    /// The rest is delayed by a rate, or because this wake is over.
     paused: bool,
 }
 
@@ -176,7 +176,7 @@ fn filter(
             }
         }
         injected.poll(context, offset + done.kept);
-        if context.relayed.is_budget_spent() {
+        if context.wake.is_over() {
             done.paused = true;
             break;
         }

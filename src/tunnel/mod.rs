@@ -9,12 +9,13 @@ mod context;
 mod direction;
 mod endpoint;
 pub mod progress;
+mod wake;
 
 use std::cell::{Cell, RefCell};
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,7 +26,8 @@ use ws::{Entropy, FrameTrace, Session, SessionClose, Side, Summary, Timestamp};
 use self::context::DirectionContext;
 use self::direction::Direction;
 use self::endpoint::{Endpoint, WriteState};
-use self::progress::{RelayedMessages, WakeProgress};
+use self::progress::WakeProgress;
+use self::wake::{Wake, defer, poll_turn};
 use crate::net::Stream;
 use crate::net::scratch::Scratch;
 
@@ -114,16 +116,17 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Summary> {
         let this = self.project();
+        ready!(poll_turn(&mut this.relay.client.turn, cx));
         let clock = Instant::now();
         let now = Timestamp::of(clock.into_std(), this.relay.started);
-        let mut relayed = RelayedMessages::default();
-        let result =
-            SCRATCH.with_borrow_mut(|scratch| this.relay.poll(cx, scratch, &mut relayed, now));
-        let latency = this.relay.sample_latency(&relayed, now);
+        let mut wake = Wake::new(clock, now);
+        let result = SCRATCH.with_borrow_mut(|scratch| this.relay.poll(cx, scratch, &mut wake));
+        let latency = this.relay.sample_latency(&wake);
+        wake.finish(&mut this.relay.client.turn);
         this.relay.control.handle_progress(&WakeProgress {
             session: &this.relay.session,
-            up: &relayed.up,
-            down: &relayed.down,
+            up: &wake.up,
+            down: &wake.down,
             latency,
         });
         if result.is_pending()
@@ -179,15 +182,16 @@ where
         &mut self,
         cx: &mut Context<'_>,
         scratch: &mut Scratch,
-        relayed: &mut RelayedMessages,
-        now: Timestamp,
+        wake: &mut Wake,
     ) -> Poll<Summary> {
+        let now = wake.now;
         self.poll_commands(cx, now);
         let mut active = DirectionSet::BOTH;
         for _ in 0..ROUNDS_MAX {
-            active = self.poll_directions(active, cx, scratch, relayed, now);
+            active = self.poll_directions(active, cx, scratch, wake);
             if active != DirectionSet::NONE {
-                if relayed.is_budget_spent() {
+                wake.charge_round();
+                if wake.is_over() {
                     break;
                 }
                 continue;
@@ -196,18 +200,18 @@ where
             if self.finish_round(cx, scratch, now) {
                 return Poll::Ready(self.finish());
             }
-            let sent = self.flush_control(cx, scratch, relayed, now);
+            let sent = self.flush_control(cx, scratch, wake);
             let needs_poll = self.client.take_needs_poll() | self.backend.take_needs_poll();
             if !sent && !needs_poll {
                 return Poll::Pending;
             }
             active = DirectionSet::BOTH;
         }
-        // Yields to other tasks. Timers are checked even in a tunnel that is never idle.
+        // Yields to other tasks and to the sockets. Timers are checked even in a tunnel that is never idle.
         if self.finish_round(cx, scratch, now) {
             return Poll::Ready(self.finish());
         }
-        cx.waker().wake_by_ref();
+        defer(&mut self.client.turn, cx);
         Poll::Pending
     }
 
@@ -233,18 +237,18 @@ where
         active: DirectionSet,
         cx: &mut Context<'_>,
         scratch: &mut Scratch,
-        relayed: &mut RelayedMessages,
-        now: Timestamp,
+        wake: &mut Wake,
     ) -> DirectionSet {
         // The EOF of a side is read by the direction that writes to the other side. If neither side
         // can be written to, no EOF would ever be read.
         if self.client.is_awaiting_eof(&self.session) && self.backend.is_awaiting_eof(&self.session)
         {
-            self.client.give_up(&mut self.session, now);
-            self.backend.give_up(&mut self.session, now);
+            self.client.give_up(&mut self.session, wake.now);
+            self.backend.give_up(&mut self.session, wake.now);
         }
         let (session, entropy, trace) = (&mut self.session, &mut self.entropy, &mut self.trace);
-        let mut context = DirectionContext { session, entropy, trace, relayed, now };
+        let now = wake.now;
+        let mut context = DirectionContext { session, entropy, trace, wake, now };
         let (client, backend) = (&mut self.client, &mut self.backend);
         let up = active.up && self.up.poll_direction(cx, client, backend, &mut context, scratch);
         let down =
@@ -258,11 +262,11 @@ where
         &mut self,
         cx: &mut Context<'_>,
         scratch: &mut Scratch,
-        relayed: &mut RelayedMessages,
-        now: Timestamp,
+        wake: &mut Wake,
     ) -> bool {
         let (session, entropy, trace) = (&mut self.session, &mut self.entropy, &mut self.trace);
-        let mut context = DirectionContext { session, entropy, trace, relayed, now };
+        let now = wake.now;
+        let mut context = DirectionContext { session, entropy, trace, wake, now };
         let to_client = flush_control(&mut self.client, cx, &mut context, scratch);
         let to_backend = flush_control(&mut self.backend, cx, &mut context, scratch);
         to_client || to_backend
@@ -295,13 +299,13 @@ where
 
     /// Measures the time from a read to the end of the resulting write, in one of [`SAMPLE_EVERY`]
     /// wakes. Returns it once the write has finished.
-    fn sample_latency(&mut self, relayed: &RelayedMessages, now: Timestamp) -> Option<Duration> {
-        let has_data = relayed.up.payload > 0 || relayed.down.payload > 0;
+    fn sample_latency(&mut self, wake: &Wake) -> Option<Duration> {
+        let has_data = wake.up.payload > 0 || wake.down.payload > 0;
         if self.sampled == Timestamp::NEVER && has_data {
-            let wake = WAKES.get().wrapping_add(1);
-            WAKES.set(wake);
-            if wake.is_multiple_of(SAMPLE_EVERY) {
-                self.sampled = now;
+            let number = WAKES.get().wrapping_add(1);
+            WAKES.set(number);
+            if number.is_multiple_of(SAMPLE_EVERY) {
+                self.sampled = wake.now;
             }
         }
         if self.sampled == Timestamp::NEVER

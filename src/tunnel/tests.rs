@@ -1,8 +1,10 @@
 //! The tunnel over every kind of stream. Frames are built and parsed by hand here, independently of
 //! the code under test. Time is paused, so that long waits take no time.
 
+mod busy;
 mod closing;
 mod frames;
+mod polled_tunnel;
 mod properties;
 mod relaying;
 mod test_tunnel;

@@ -135,10 +135,12 @@ async fn many_bombs_use_little_memory() {
         most = most.max(bed.proxy.memory_and_descriptors().0);
     }
     let mut close = JoinSet::new();
-    for (mut client, backend) in tunnels {
+    for (mut client, mut backend) in tunnels {
         let rest = rest.to_vec();
         close.spawn(async move {
             client.write_all(&rest).await.unwrap();
+            // It would be closed first if it disconnected before.
+            while backend.read(&mut [0; 4096]).await.is_ok_and(|len| len > 0) {}
             drop(backend);
             wire::read(&mut client).await.unwrap().code()
         });

@@ -66,7 +66,8 @@ pub struct MessageSizes {
     pub counts: [u32; MessageSizes::BOUNDS.len() + 1],
     /// Total payload in bytes.
     pub payload: u64,
-    /// CPU cost of measuring compressed messages, complete or not, in bytes copied.
+    /// CPU cost of checking frames beyond that of relaying their bytes, in bytes copied; that of short
+    /// messages in one frame is not counted.
     pub work: u64,
 }
 

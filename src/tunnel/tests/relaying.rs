@@ -1,27 +1,21 @@
 //! Relaying of frames: content, order, backpressure and cost.
 
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Wake, Waker};
-
 use proptest::prelude::*;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
 use ws::{DirectionStats, TerminationReason};
 
 use super::frames::{
     BINARY, CLOSE, CONTINUATION, CONTINUATION_END, PING, PONG, TEXT, TEXT_BEGIN, code, masked,
     parse_all, unmasked,
 };
+use super::polled_tunnel::PolledTunnel;
 use super::test_tunnel::{
-    ChannelControl, Counter, HEARTBEAT, Setup, StreamKind, TestTunnel, drain, session,
+    ChannelControl, Counter, HEARTBEAT, Setup, StreamKind, TestTunnel, drain,
 };
 use crate::net::plain::PlainStream;
-use crate::net::scripted::{Script, ScriptedStream, script};
 use crate::net::testing::UnbufferedTlsStream;
 use crate::tunnel::tests::over_all_streams;
-use crate::tunnel::{BytesAfterHead, Command, Tunnel};
+use crate::tunnel::{BytesAfterHead, Tunnel};
 
 over_all_streams!(
     frames_pass_verbatim_both_ways,
@@ -108,55 +102,6 @@ async fn early_bytes_go_first(kind: StreamKind) {
     assert!(tunnel.client.recv(down.len()).await == down);
 }
 
-/// A tunnel over two scripted streams that a test polls by hand.
-struct PolledTunnel {
-    tunnel: Pin<Box<Tunnel<ScriptedStream, ScriptedStream, ChannelControl, Counter>>>,
-    client: Script,
-    backend: Script,
-    commands: mpsc::Sender<Command>,
-    wakes: Arc<WakeCounter>,
-}
-
-#[derive(Default)]
-struct WakeCounter(AtomicUsize);
-
-impl Wake for WakeCounter {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl PolledTunnel {
-    fn new(setup: Setup) -> Self {
-        let ((front, client), (back, backend)) = (script(), script());
-        let (commands, control) = mpsc::channel(2);
-        let tunnel = Tunnel::new(
-            front,
-            back,
-            session(setup.policy),
-            setup.after_head,
-            ChannelControl(control),
-            Counter(0),
-        );
-        Self { tunnel: Box::pin(tunnel), client, backend, commands, wakes: Arc::default() }
-    }
-
-    /// Polls once. Returns true if the tunnel woke itself.
-    fn poll(&mut self) -> bool {
-        let before = self.wakes.0.load(Ordering::Relaxed);
-        let waker = Waker::from(Arc::clone(&self.wakes));
-        let poll = self.tunnel.as_mut().poll(&mut Context::from_waker(&waker));
-        assert!(poll.is_pending(), "{poll:?}");
-        self.wakes.0.load(Ordering::Relaxed) > before
-    }
-
-    /// Bytes allocated for undecided input, up and down.
-    fn allocated(&mut self) -> [usize; 2] {
-        let relay = self.tunnel.as_mut().project().relay;
-        [relay.up.allocated(), relay.down.allocated()]
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn blocked_receiver_stops_reads_from_its_sender() {
     let mut polled = PolledTunnel::new(Setup::default());
@@ -164,17 +109,17 @@ async fn blocked_receiver_stops_reads_from_its_sender() {
     for _ in 0..10 {
         polled.backend.push(&unmasked(BINARY, &[7; 600]));
     }
-    assert!(!polled.poll());
+    assert!(!polled.poll().await);
     let reads = polled.backend.state().reads;
     assert_eq!(reads, 2);
     assert_eq!(polled.client.state().unsent.len(), 2 * 604 - 1000);
     // The other direction is independent, and the write timer causes no reads.
     polled.client.push(&masked(TEXT, b"hi"));
-    assert!(!polled.poll());
+    assert!(!polled.poll().await);
     assert_eq!(polled.backend.state().sent, masked(TEXT, b"hi"));
     assert_eq!(polled.backend.state().reads, reads);
     polled.client.set_send_allowance(usize::MAX);
-    polled.poll();
+    polled.poll().await;
     assert_eq!(polled.client.state().sent.len(), 10 * 604);
 }
 
@@ -183,7 +128,7 @@ async fn one_read_leads_to_one_write() {
     let mut polled = PolledTunnel::new(Setup::default());
     let three = [masked(TEXT, b"a"), masked(PING, b"b"), masked(TEXT, b"c")].concat();
     polled.client.push(&three);
-    polled.poll();
+    polled.poll().await;
     let sends = &polled.backend.state().sends;
     let filled: Vec<_> = sends.iter().flatten().filter(|len| **len > 0).collect();
     assert_eq!((sends.len(), filled), (1, vec![&three.len()]));
@@ -196,40 +141,24 @@ async fn idle_tunnel_holds_no_buffer() {
         from_backend: unmasked(TEXT, b"early").into(),
     };
     let mut polled = PolledTunnel::new(Setup { after_head, ..Setup::default() });
-    polled.poll();
+    polled.poll().await;
     let [up, down] = polled.allocated();
     assert!((1..=14).contains(&up), "{up} bytes allocated for 1");
     assert_eq!(down, 0);
     // A ping in two parts, after the byte that was waiting.
     polled.client.push(&[&masked(TEXT, b"early")[1..], &masked(PING, &[1; 125])[..130]].concat());
-    polled.poll();
+    polled.poll().await;
     assert!(polled.allocated()[0] <= 145);
     polled.client.push(&masked(PING, &[1; 125])[130..]);
-    polled.poll();
+    polled.poll().await;
     assert_eq!(polled.allocated(), [0, 0]);
     let sent = [masked(TEXT, b"early"), masked(PING, &[1; 125])].concat();
     assert_eq!(polled.backend.state().sent, sent);
     // Undecided bytes are dropped when the stream ends.
     polled.client.push(&masked(TEXT, b"half")[..3]);
     polled.client.push_closed();
-    polled.poll();
+    polled.poll().await;
     assert_eq!(polled.allocated(), [0, 0]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn busy_tunnel_yields_to_other_tasks() {
-    let mut setup = Setup::default();
-    setup.policy.from_backend.message = None;
-    let mut polled = PolledTunnel::new(setup);
-    for _ in 0..20 {
-        polled.client.push(&masked(BINARY, &[7; 1000]));
-        polled.backend.push(&unmasked(BINARY, &[7; 1000]));
-    }
-    assert!(polled.poll(), "must wake itself");
-    assert_eq!((polled.client.state().reads, polled.backend.state().reads), (8, 8));
-    assert!(polled.poll());
-    assert!(!polled.poll());
-    assert_eq!(polled.client.state().sent.len(), 20 * 1004);
 }
 
 #[tokio::test(start_paused = true)]
@@ -237,19 +166,19 @@ async fn control_frames_are_sent_in_busy_directions() {
     let mut setup = Setup::default();
     setup.policy.heartbeat_client = Some(HEARTBEAT);
     let mut polled = PolledTunnel::new(setup);
-    polled.poll();
+    polled.poll().await;
     tokio::time::advance(HEARTBEAT.interval).await;
     // More data than one wake relays before each poll.
     for expected in [None, Some(&PING)] {
         for _ in 0..20 {
             polled.client.push(&masked(BINARY, &[7; 1000]));
         }
-        assert!(polled.poll());
+        assert!(polled.poll().await);
         assert_eq!(polled.client.state().sent.first(), expected);
     }
     polled.commands.try_send(drain()).unwrap();
     polled.client.push(&masked(BINARY, &[7; 1000]));
-    polled.poll();
+    polled.poll().await;
     let frames = parse_all(&polled.client.state().sent);
     assert_eq!(frames[1].close_code(), Some(1012));
 }
@@ -300,13 +229,13 @@ proptest! {
                 }
                 rest = later;
                 if split % 3 == 0 {
-                    polled.poll();
+                    polled.poll().await;
                 }
             }
             if !rest.is_empty() {
                 polled.client.push(rest);
             }
-            while polled.poll() {}
+            while polled.poll().await {}
             assert_eq!(polled.allocated(), [0, 0]);
             polled.backend.state().sent.clone()
         });

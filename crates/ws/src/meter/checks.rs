@@ -1,6 +1,6 @@
 //! Control frames, invalid frames, and the checks against limits.
 
-use super::{FrameMeter, FramePosition};
+use super::{FrameMeter, FramePosition, WORK_PER_FRAME};
 use crate::control_frame::parse_close_payload;
 use crate::frame_step::{FrameRun, FrameStep, MeterContext, PingPayload};
 use crate::header::{Header, OpCode, unmask};
@@ -71,6 +71,7 @@ impl FrameMeter {
         sizes: &mut MessageSizes,
     ) -> Result<(), FrameStep> {
         self.protocol_error(error, context)?;
+        self.add_work(WORK_PER_FRAME);
         match Header::parse_unchecked(rest) {
             Err(error) => Err(FrameStep::ProtocolError(error)),
             Ok(None) => Err(FrameStep::Incomplete),

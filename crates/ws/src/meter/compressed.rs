@@ -39,6 +39,7 @@ impl FrameMeter {
                 || !header.fin
                 || InflatedSizeMeter::can_exceed(header.payload_len, max);
             let context = context_takeover.then_some(self.deflate_context);
+            self.add_work(WORK_PER_MESSAGE);
             self.inspector = needed
                 .then(|| Box::new(Inspector::Size(Box::new(InflatedSizeMeter::new(max, context)))));
         }
@@ -69,8 +70,8 @@ impl FrameMeter {
         };
         let complete = taken as u64 == self.position.remaining && self.position.fin;
         let measured = meter.add(available.get(..taken).unwrap_or_default(), complete);
-        self.work = self.work.saturating_add(meter.take_work());
-        let (left, size) = (meter.context(), meter.size());
+        let (work, left, size) = (meter.take_work(), meter.context(), meter.size());
+        self.add_work(work);
         let result = match measured {
             Ok(()) => Ok(()),
             Err(InflateError::Invalid) => self.protocol_error(ProtocolError::Inflate, context),
@@ -90,3 +91,6 @@ impl FrameMeter {
         result
     }
 }
+
+/// CPU cost of a new [`InflatedSizeMeter`] and of its tables, in bytes copied.
+const WORK_PER_MESSAGE: u32 = 256;

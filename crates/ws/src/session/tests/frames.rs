@@ -313,3 +313,23 @@ fn zero_mask_key_is_accepted() {
     harness.feed_from(Client, &message);
     assert_eq!(harness.to_backend, message);
 }
+
+/// The driver looks at the clock between two steps.
+#[test]
+fn step_ends_after_many_fragments() {
+    for (utf8, most) in [(false, 520), (true, 110)] {
+        for payload in [&b""[..], b"x"] {
+            let mut policy = SessionPolicy { utf8, ..policy() };
+            policy.from_client.fragments = None;
+            let mut harness = Harness::with_policy(policy);
+            let begin = frame(Client, 0x01, payload);
+            let stream = [begin.clone(), frame(Client, 0x00, payload).repeat(9000)].concat();
+            let RecvAction::Forward(len) = harness.handle_recv(Client, &stream) else {
+                panic!("{:?}", harness.session.termination());
+            };
+            assert!(len <= most * begin.len(), "{} frames", len / begin.len());
+            assert_eq!(harness.feed_from(Client, &stream[len..]), 0);
+            assert_eq!(harness.session.stats().up.bytes, stream.len() as u64);
+        }
+    }
+}
