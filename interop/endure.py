@@ -130,8 +130,6 @@ handshakes_per_client = "100000/s"
 handshakes_burst = 100000
 requests_per_client = "100000/s"
 requests_burst = 100000
-[access]
-records_per_client = "off"
 [admin]
 enabled = false
 [control]

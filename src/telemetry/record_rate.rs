@@ -23,11 +23,14 @@ pub struct RecordKind {
 }
 
 impl RecordKind {
-    /// How many times the rate applies: clients that do nothing wrong cause most records, as when all tunnels of an office
-    /// end at once.
-    fn weight(&self) -> u32 {
-        let is_ordinary = matches!(self.event, "served" | "started" | "ended");
-        if is_ordinary || self.end == "client_disconnected" { ORDINARY_WEIGHT } else { 1 }
+    /// How many times the rate applies, as clients that do nothing wrong cause most records. `None` for tunnels: the rate of
+    /// handshakes limits their records, and all tunnels of an office may end at once.
+    fn weight(&self) -> Option<u32> {
+        match (self.event, self.end) {
+            ("started" | "ended", _) => None,
+            ("served", _) | (_, "client_disconnected") => Some(ORDINARY_WEIGHT),
+            _ => Some(1),
+        }
     }
 }
 
@@ -74,7 +77,8 @@ impl RecordRates {
     /// Whether a record may be written; counts it otherwise. A client may have the records of ten seconds at once. While
     /// too many kinds are counted, those of others are written.
     pub fn admit(&self, kind: RecordKind, per_second: NonZeroU32, now: Instant) -> bool {
-        let max = per_second.get().saturating_mul(WINDOW_SECONDS * kind.weight());
+        let Some(weight) = kind.weight() else { return true };
+        let max = per_second.get().saturating_mul(WINDOW_SECONDS * weight);
         let is_within = self.counts.count(kind, now).is_none_or(|count| count <= max);
         is_within || !self.suppress(kind)
     }
@@ -141,12 +145,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ordinary_records_have_ten_times_the_rate() {
+    async fn ordinary_records_have_a_higher_rate_or_none() {
         let (rates, start) = (RecordRates::default(), now());
         for (event, end, max) in [
             ("served", "complete", 100),
-            ("ended", "backend_disconnected", 100),
-            ("started", "", 100),
+            ("ended", "client_disconnected", 200),
+            ("started", "", 200),
             ("rejected", "client_disconnected", 100),
             ("aborted", "backend_disconnected", 10),
             ("dropped", "tls_failed", 10),

@@ -154,7 +154,8 @@ fn problem(case: Case, response: &RawResponse, rest: &[u8]) -> Option<String> {
 #[tokio::test]
 async fn broken_response_passes_as_far_as_it_came() {
     let backend = breaking_backend().await;
-    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let all_records = "[access]\nrecords_per_client = \"off\"\n";
+    let proxy = Proxy::start(&route(&[backend.address], all_records)).await;
     let client = Client::new(&proxy).await;
     let (mut broken, mut complete, mut wrong) = (0, 0, Vec::new());
     for _ in 0..ROUNDS {
