@@ -8,15 +8,28 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::time::sleep;
 use ws::Entropy;
 
 use super::UNSENT_BYTES_MAX;
 use super::socket::Socket;
 use crate::sys::entropy::SystemEntropy;
+
+/// Where a connection leads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum TargetAddr {
+    /// A TCP port.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(Arc<Path>),
+}
 
 /// The boxed future that [`Net`] methods return.
 pub type NetFuture<'a, T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send + 'a>>;
@@ -27,7 +40,7 @@ pub trait Net: Debug + Send + Sync {
     ///
     /// # Errors
     /// The connection was refused or failed, or this process is out of descriptors or ports.
-    fn connect(&self, to: SocketAddr) -> NetFuture<'_, Socket>;
+    fn connect<'a>(&'a self, to: &'a TargetAddr) -> NetFuture<'a, Socket>;
 
     /// Looks up the addresses of a host, in the resolver's order. The caller enforces the deadline.
     ///
@@ -60,18 +73,11 @@ impl dyn Net {
 pub struct SystemNet;
 
 impl Net for SystemNet {
-    fn connect(&self, to: SocketAddr) -> NetFuture<'_, Socket> {
-        Box::pin(async move {
-            let stream = TcpStream::connect(to).await?;
-            // The kernel may pick the destination as the local port of this very socket, if it is an
-            // ephemeral port without a listener; the socket is then connected to itself.
-            if stream.local_addr()? == to {
-                return Err(io::ErrorKind::ConnectionRefused.into());
-            }
-            stream.set_nodelay(true)?;
-            SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
-            Ok(Socket::Tcp(stream))
-        })
+    fn connect<'a>(&'a self, to: &'a TargetAddr) -> NetFuture<'a, Socket> {
+        match to {
+            TargetAddr::Tcp(to) => Box::pin(connect_tcp(*to)),
+            TargetAddr::Unix(path) => Box::pin(connect_unix(path)),
+        }
     }
 
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> NetFuture<'a, Vec<SocketAddr>> {
@@ -82,6 +88,48 @@ impl Net for SystemNet {
         SystemEntropy.fill(bytes);
     }
 }
+
+async fn connect_tcp(to: SocketAddr) -> io::Result<Socket> {
+    let stream = TcpStream::connect(to).await?;
+    // The kernel may pick the destination as the local port of this very socket, if it is an
+    // ephemeral port without a listener; the socket is then connected to itself.
+    if stream.local_addr()? == to {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    stream.set_nodelay(true)?;
+    SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+    Ok(Socket::Tcp(stream))
+}
+
+/// Connects to a Unix socket. If its queue is full, connect(2) fails at once instead of waiting for a place as
+/// with TCP, so it is tried again until the caller's deadline.
+async fn connect_unix(path: &Path) -> io::Result<Socket> {
+    loop {
+        match UnixStream::connect(path).await {
+            Ok(stream) => return Ok(Socket::Unix(Box::new(stream))),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(UNIX_RETRY).await,
+            Err(error) => return Err(explained(error)),
+        }
+    }
+}
+
+/// Says what a failed connection to a Unix socket means.
+fn explained(error: io::Error) -> io::Error {
+    let found = UNIX_FAILURES.iter().find(|(kind, _)| *kind == error.kind());
+    found.map_or(error, |(_, text)| io::Error::other(*text))
+}
+
+const UNIX_FAILURES: [(io::ErrorKind, &str); 3] = [
+    (io::ErrorKind::NotFound, "no such socket: nothing has this path"),
+    (
+        io::ErrorKind::PermissionDenied,
+        "permission denied: tidegate must be allowed to write to the socket, and to enter its folders",
+    ),
+    (io::ErrorKind::ConnectionRefused, "connection refused: no process listens on this path"),
+];
+
+/// How soon a connection to a Unix socket with a full queue is tried again.
+const UNIX_RETRY: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use super::Transport;
 
@@ -15,6 +15,9 @@ use super::Transport;
 pub enum Socket {
     /// A TCP connection of the operating system.
     Tcp(TcpStream),
+    /// A connection to a Unix socket; in a box, because a second variant of this size would enlarge the task of
+    /// each tunnel.
+    Unix(Box<UnixStream>),
     /// Any other transport: a simulated network, or a protocol on top of another socket.
     Boxed(Box<dyn BoxableTransport>),
 }
@@ -32,7 +35,7 @@ impl Socket {
     pub async fn peek(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(tcp) => tcp.peek(buf).await,
-            Self::Boxed(_) => Err(io::ErrorKind::Unsupported.into()),
+            Self::Unix(_) | Self::Boxed(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 }
@@ -47,6 +50,7 @@ impl Transport for Socket {
     fn reset_on_drop(&mut self) {
         match self {
             Self::Tcp(tcp) => tcp.reset_on_drop(),
+            Self::Unix(unix) => unix.reset_on_drop(),
             Self::Boxed(io) => io.reset_on_drop(),
         }
     }
@@ -60,6 +64,7 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Self::Unix(unix) => Pin::new(unix).poll_read(cx, buf),
             Self::Boxed(io) => Pin::new(io).poll_read(cx, buf),
         }
     }
@@ -73,6 +78,7 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Self::Unix(unix) => Pin::new(unix).poll_write(cx, buf),
             Self::Boxed(io) => Pin::new(io).poll_write(cx, buf),
         }
     }
@@ -84,6 +90,7 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Self::Unix(unix) => Pin::new(unix).poll_write_vectored(cx, bufs),
             Self::Boxed(io) => Pin::new(io).poll_write_vectored(cx, bufs),
         }
     }
@@ -91,6 +98,7 @@ impl AsyncWrite for Socket {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Tcp(tcp) => tcp.is_write_vectored(),
+            Self::Unix(unix) => unix.is_write_vectored(),
             Self::Boxed(io) => io.is_write_vectored(),
         }
     }
@@ -98,6 +106,7 @@ impl AsyncWrite for Socket {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
+            Self::Unix(unix) => Pin::new(unix).poll_flush(cx),
             Self::Boxed(io) => Pin::new(io).poll_flush(cx),
         }
     }
@@ -105,6 +114,7 @@ impl AsyncWrite for Socket {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
             Self::Boxed(io) => Pin::new(io).poll_shutdown(cx),
         }
     }

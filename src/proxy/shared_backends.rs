@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::config::settings::pool::BackendSettings;
-use crate::config::values::patterns::BackendAddress;
+use crate::config::values::backend_address::BackendAddress;
 use crate::upstream::health::Health;
 use crate::upstream::http1::idle_connections::{IdleConnections, IdlePlaces};
 use crate::upstream::pool::Backend;

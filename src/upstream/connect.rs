@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,8 @@ use super::http1::connection::HttpConnection;
 use super::http1::idle_connections::Wanted;
 use super::pool::{Backend, address_order};
 use crate::client::ClientKey;
-use crate::net::network::Net;
+use crate::config::values::backend_address::BackendAddress;
+use crate::net::network::{Net, TargetAddr};
 use crate::net::socket::Socket;
 use crate::reject::RejectReason;
 
@@ -42,7 +42,7 @@ pub struct ConnectedBackend {
     /// The backend that accepted the connection.
     pub backend: Arc<Backend>,
     /// The one of its addresses.
-    pub address: SocketAddr,
+    pub address: TargetAddr,
 }
 
 /// Connects one request to a backend.
@@ -86,7 +86,7 @@ impl Connector<'_> {
         &self,
         wanted: Option<Wanted>,
     ) -> Result<BackendConnection, ConnectError> {
-        let take = |backend: &Backend, address| backend.idle.take(address, wanted?);
+        let take = |backend: &Backend, address: &TargetAddr| backend.idle.take(address, wanted?);
         let (link, to) = self.try_backends(take).await?;
         Ok(BackendConnection { link, to })
     }
@@ -94,7 +94,7 @@ impl Connector<'_> {
     /// Connects to the first backend that accepts, or uses the connection to it that `take` returns.
     async fn try_backends<Used>(
         &self,
-        take: impl Fn(&Backend, SocketAddr) -> Option<Used>,
+        take: impl Fn(&Backend, &TargetAddr) -> Option<Used>,
     ) -> Result<(Link<Used>, ConnectedBackend), ConnectError> {
         let deadline = Instant::now() + self.limit;
         let mut failed = ConnectError::new();
@@ -142,26 +142,21 @@ impl Connector<'_> {
     async fn connect_backend<Used>(
         &self,
         backend: &Backend,
-        take: &impl Fn(&Backend, SocketAddr) -> Option<Used>,
+        take: &impl Fn(&Backend, &TargetAddr) -> Option<Used>,
         until: Instant,
-    ) -> io::Result<(Link<Used>, SocketAddr)> {
-        let resolving = backend.resolver.addresses(self.net, &backend.address);
-        let found = match timeout_at(until, resolving).await {
-            Ok(found) => found,
-            Err(elapsed) => Err(elapsed.into()),
-        };
-        let found = found.map_err(unresolved)?;
-        let addresses = address_order(self.key, &found);
+    ) -> io::Result<(Link<Used>, TargetAddr)> {
+        let addresses = self.targets(backend, until).await?;
         let mut last = io::Error::other("the name has no address");
-        for (index, address) in addresses.iter().enumerate() {
-            if let Some(used) = take(backend, *address) {
-                return Ok((Link::Used(used), *address));
+        let count = addresses.len();
+        for (index, address) in addresses.into_iter().enumerate() {
+            if let Some(used) = take(backend, &address) {
+                return Ok((Link::Used(used), address));
             }
-            let until = attempt_deadline(until, index + 1 == addresses.len());
-            let connecting = self.connect_address(*address);
+            let until = attempt_deadline(until, index + 1 == count);
+            let connecting = self.connect_address(&address);
             let connecting = backend.idle.give_up_while_connecting(connecting);
             match timeout_at(until, connecting).await {
-                Ok(Ok(stream)) => return Ok((Link::New(stream), *address)),
+                Ok(Ok(stream)) => return Ok((Link::New(stream), address)),
                 Ok(Err(error)) if classify(&error) == ConnectFailure::LocalResources => {
                     return Err(error);
                 }
@@ -172,7 +167,22 @@ impl Connector<'_> {
         Err(last)
     }
 
-    async fn connect_address(&self, address: SocketAddr) -> io::Result<Socket> {
+    /// The addresses of a backend in the order in which this client tries them.
+    async fn targets(&self, backend: &Backend, until: Instant) -> io::Result<Vec<TargetAddr>> {
+        let (host, port) = match &backend.address {
+            BackendAddress::Tcp { host, port } => (host, *port),
+            BackendAddress::Unix(path) => return Ok(vec![TargetAddr::Unix(path.clone())]),
+        };
+        let resolving = backend.resolver.addresses(self.net, host, port);
+        let found = match timeout_at(until, resolving).await {
+            Ok(found) => found,
+            Err(elapsed) => Err(elapsed.into()),
+        };
+        let found = found.map_err(unresolved)?;
+        Ok(address_order(self.key, &found).into_iter().map(TargetAddr::Tcp).collect())
+    }
+
+    async fn connect_address(&self, address: &TargetAddr) -> io::Result<Socket> {
         let mut stream = self.net.connect(address).await?;
         stream.write_all(&self.proxy_header).await?;
         Ok(stream)
@@ -188,6 +198,7 @@ fn attempt_deadline(deadline: Instant, is_last: bool) -> Instant {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::net::SocketAddr;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use rustix::io::Errno;
@@ -217,7 +228,7 @@ mod tests {
     struct RotatingNet(AtomicUsize, Vec<SocketAddr>);
 
     impl Net for RotatingNet {
-        fn connect(&self, address: SocketAddr) -> NetFuture<'_, Socket> {
+        fn connect<'a>(&'a self, address: &'a TargetAddr) -> NetFuture<'a, Socket> {
             SystemNet.connect(address)
         }
 
@@ -361,7 +372,7 @@ mod tests {
     struct FailingNet(Errno);
 
     impl Net for FailingNet {
-        fn connect(&self, _: SocketAddr) -> NetFuture<'_, Socket> {
+        fn connect<'a>(&'a self, _: &'a TargetAddr) -> NetFuture<'a, Socket> {
             Box::pin(async { Err(self.0.into()) })
         }
 

@@ -13,7 +13,7 @@ use super::http1::idle_connections::IdleConnections;
 use super::resolve::CachedResolver;
 use crate::client::ClientKey;
 use crate::config::settings::pool::{BackendSettings, PoolSettings};
-use crate::config::values::patterns::BackendAddress;
+use crate::config::values::backend_address::BackendAddress;
 use crate::sys::clock::now;
 use crate::telemetry::events::{backend_connect_failed, backend_held, backend_recovered};
 use crate::telemetry::metrics::backend_state::BackendState;

@@ -9,7 +9,6 @@ use std::time::Duration;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
-use crate::config::values::patterns::BackendAddress;
 use crate::net::network::Net;
 
 /// The cached addresses of one backend.
@@ -36,10 +35,11 @@ impl CachedResolver {
     pub async fn addresses(
         &self,
         net: &dyn Net,
-        address: &BackendAddress,
+        host: &str,
+        port: u16,
     ) -> io::Result<Arc<[SocketAddr]>> {
-        if let Ok(ip) = address.host.parse::<IpAddr>() {
-            return Ok([SocketAddr::new(ip, address.port)].into());
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            return Ok([SocketAddr::new(ip, port)].into());
         }
         if let Some(addresses) = self.fresh() {
             return Ok(addresses);
@@ -54,7 +54,7 @@ impl CachedResolver {
         if let Some(addresses) = self.fresh() {
             return Ok(addresses);
         }
-        match net.resolve(&address.host, address.port).await {
+        match net.resolve(host, port).await {
             Ok(mut found) => {
                 // Sorted within each family, so that the same addresses are kept each time.
                 let prefers_v6 = found.first().is_some_and(SocketAddr::is_ipv6);
@@ -90,19 +90,15 @@ mod tests {
     use super::*;
     use crate::net::network::SystemNet;
 
-    fn address(host: &str) -> BackendAddress {
-        BackendAddress { host: host.into(), port: 9 }
-    }
-
     #[tokio::test]
     async fn addresses_need_no_lookup_and_names_are_cached() {
         let resolver = CachedResolver::default();
-        let found = resolver.addresses(&SystemNet, &address("::1")).await.unwrap();
+        let found = resolver.addresses(&SystemNet, "::1", 9).await.unwrap();
         assert_eq!(*found, ["[::1]:9".parse().unwrap()]);
         assert!(resolver.cached().is_none());
         assert!(
             resolver
-                .addresses(&SystemNet, &address("localhost"))
+                .addresses(&SystemNet, "localhost", 9)
                 .await
                 .unwrap()
                 .iter()
@@ -121,6 +117,6 @@ mod tests {
         tokio::time::advance(CACHE_TTL * 2).await;
         // The lookup of another task blocks.
         let _lookup = resolver.lookup.try_lock().unwrap();
-        assert_eq!(resolver.addresses(&SystemNet, &address("name.invalid")).await.unwrap(), good);
+        assert_eq!(resolver.addresses(&SystemNet, "name.invalid", 9).await.unwrap(), good);
     }
 }

@@ -12,8 +12,9 @@ use super::forwarded_headers::{ForwardedHeaders, ForwardingPolicy};
 use super::health::Health;
 use super::pool::Backend;
 use crate::client::{ClientInfo, KeyPrefixes};
-use crate::config::values::patterns::BackendAddress;
+use crate::config::values::backend_address::BackendAddress;
 use crate::http::forwarded::Forwarded;
+use crate::net::network::TargetAddr;
 use crate::net::socket::Socket;
 
 /// A backend at this host and port.
@@ -21,7 +22,7 @@ pub(crate) fn backend_at((host, port): (&str, u16)) -> Arc<Backend> {
     Arc::new(Backend {
         admin_override: Arc::default(),
         id: format!("{host}:{port}").into(),
-        address: BackendAddress { host: host.to_owned(), port },
+        address: BackendAddress::Tcp { host: host.to_owned(), port },
         weight: NonZeroU32::MIN,
         health: Arc::new(Health::default()),
         counts: Default::default(),
@@ -75,9 +76,9 @@ pub(crate) fn direct_request() -> ScriptedRequest {
 /// A connected pair: the proxy's end and the backend's end.
 pub(crate) async fn connected() -> ((Socket, ConnectedBackend), TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let to =
-        ConnectedBackend { backend: backend(&listener), address: listener.local_addr().unwrap() };
-    let (stream, accepted) = tokio::join!(TcpStream::connect(to.address), listener.accept());
+    let address = listener.local_addr().unwrap();
+    let to = ConnectedBackend { backend: backend(&listener), address: TargetAddr::Tcp(address) };
+    let (stream, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
     ((stream.unwrap().into(), to), accepted.unwrap().0)
 }
 

@@ -101,6 +101,7 @@ mod tls_interop;
 mod trailers;
 mod trusted_proxies;
 mod tunnel_timeouts;
+mod unix_backends;
 mod unread_bodies;
 mod utf8;
 mod watchdog;

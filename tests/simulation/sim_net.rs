@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use tidegate::net::network::{Net, NetFuture};
+use tidegate::net::network::{Net, NetFuture, TargetAddr};
 use tidegate::net::socket::Socket;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -62,11 +62,12 @@ fn weather(rng: &mut Rng, faults_percent: u64) -> Weather {
 }
 
 impl Net for SimNet {
-    fn connect(&self, to: SocketAddr) -> NetFuture<'_, Socket> {
+    fn connect<'a>(&'a self, to: &'a TargetAddr) -> NetFuture<'a, Socket> {
         Box::pin(async move {
             let wait = self.rng.lock().unwrap().below(30);
             sleep(Duration::from_millis(wait)).await;
-            let backend = self.listening.lock().unwrap().get(&to).cloned();
+            let TargetAddr::Tcp(to) = to else { return Err(io::ErrorKind::Unsupported.into()) };
+            let backend = self.listening.lock().unwrap().get(to).cloned();
             let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
             let (near, far) = self.connection();
             backend.ok_or_else(refused)?.send(far).await.map_err(|_| refused())?;

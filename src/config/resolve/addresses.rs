@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::config::toml::diagnostic::Location;
-use crate::config::values::patterns::BackendAddress;
+use crate::config::values::backend_address::BackendAddress;
 
 /// The addresses in use and the keys that use them. Port 0 never conflicts, since the system
 /// chooses a free port.
@@ -52,9 +52,10 @@ impl ListenAddresses {
 
     /// The key of the listener that a connection to this backend would certainly reach.
     pub(crate) fn reached_by(&self, backend: &BackendAddress) -> Option<&Location> {
-        let ips = match backend.host.parse::<IpAddr>() {
+        let BackendAddress::Tcp { host, port } = backend else { return None };
+        let ips = match host.parse::<IpAddr>() {
             Ok(ip) => vec![ip],
-            Err(_) if backend.host == "localhost" => {
+            Err(_) if host == "localhost" => {
                 vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
             }
             Err(_) => Vec::new(),
@@ -66,9 +67,9 @@ impl ListenAddresses {
                 IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
                 IpAddr::V4(_) | IpAddr::V6(_) => ip.to_canonical(),
             };
-            let exact = self.exact.get(&SocketAddr::new(ip, backend.port));
+            let exact = self.exact.get(&SocketAddr::new(ip, *port));
             let unspecified =
-                || self.unspecified.get(&(backend.port, ip.is_ipv6())).filter(|_| ip.is_loopback());
+                || self.unspecified.get(&(*port, ip.is_ipv6())).filter(|_| ip.is_loopback());
             exact.or_else(|| unspecified().map(|(_, location)| location))
         })
     }

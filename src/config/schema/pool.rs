@@ -6,7 +6,7 @@ use crate::config::toml::diagnostic::Location;
 use crate::config::toml::reader::TableReader;
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
-use crate::config::values::patterns::BackendAddress;
+use crate::config::values::backend_address::BackendAddress;
 use crate::config::values::pool::PoolName;
 use crate::config::values::scalars::{Label, Weight};
 

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use crate::config::values::patterns::BackendAddress;
+use crate::config::values::backend_address::BackendAddress;
 
 /// The backends of one or several routes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -116,7 +116,7 @@ fn backend_must_be_host_and_port() {
     assert_eq!(
         backends(
             "\"http://app:9001/ws\", \"user:pass@app:9001\", \"wss://app\", \"app\", \"::1\", 9001, \
-             \"unix:/run/app\", \"app:0\""
+             \"unix:run/app\", \"app:0\""
         ),
         [
             "route[0].backends[0]: a backend is only a host and a port (write \"app:9001\", and path = \
@@ -127,7 +127,8 @@ fn backend_must_be_host_and_port() {
             "route[0].backends[3]: \"app\" has no port (write \"app:9001\" if the port is 9001)",
             "route[0].backends[4]: \"::1\" has no port (write \"[::1]:9001\" if the port is 9001)",
             "route[0].backends[5]: 9001 has no host (write \"127.0.0.1:9001\")",
-            "route[0].backends[6]: a backend is a host and a port; Unix sockets are not supported",
+            "route[0].backends[6]: the path of a Unix socket is absolute, with one slash at its start \
+             (write \"unix:/run/app\")",
             "route[0].backends[7]: \"0\" is not a port (ports are 1 to 65535)",
         ]
     );

@@ -2,6 +2,7 @@
 
 pub(crate) mod address;
 pub(crate) mod address_mistake;
+pub mod backend_address;
 pub(crate) mod choices;
 pub(crate) mod close_reason;
 pub(crate) mod field;

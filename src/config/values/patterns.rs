@@ -1,9 +1,9 @@
-//! Host patterns, path prefixes and backend addresses.
+//! Host patterns and path prefixes.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::address_mistake::{find_mistake, help_for_parameters, split_parameters};
+use super::address_mistake::find_mistake;
 use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::scalar::digits;
 use crate::config::toml::variables::reject_variable;
@@ -100,14 +100,14 @@ impl fmt::Display for HostPattern {
     }
 }
 
-enum Host {
+pub(super) enum Host {
     Name(String),
     V4(Ipv4Addr),
     V6(Ipv6Addr),
 }
 
 /// Parses and normalises a DNS name, or an IP address without brackets.
-fn parse_host(text: &str) -> Result<Host, Problem> {
+pub(super) fn parse_host(text: &str) -> Result<Host, Problem> {
     match text.parse() {
         Ok(IpAddr::V4(address)) => return Ok(Host::V4(address)),
         Ok(IpAddr::V6(address)) => return Ok(Host::V6(address)),
@@ -251,52 +251,6 @@ pub(crate) fn check_request_path(text: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Host and port of a backend.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct BackendAddress {
-    /// A name, or an IP address without brackets.
-    pub host: String,
-    /// TCP port, at least 1.
-    pub port: u16,
-}
-
-impl BackendAddress {
-    /// Parses `"127.0.0.1:9001"`, `"app.internal:9001"` or `"[::1]:9001"`.
-    ///
-    /// # Errors
-    ///
-    /// Describes the mistake and suggests a valid address.
-    pub fn parse(text: &str) -> Result<Self, Problem> {
-        let mistake = with_parameters(text).or_else(|| find_mistake(text));
-        if let Some(problem) = mistake.or_else(|| extra_parts(text)) {
-            return Err(problem);
-        }
-        if text.parse::<Ipv6Addr>().is_ok() {
-            return Err(Problem::new(format!("\"{text}\" has no port"))
-                .help(format!("write \"[{text}]:9001\" if the port is 9001")));
-        }
-        let Some((host, port)) = text.rsplit_once(':').filter(|_| !text.ends_with(']')) else {
-            return Err(Problem::new(format!("\"{text}\" has no port"))
-                .help(format!("write \"{text}:9001\" if the port is 9001")));
-        };
-        let port = check_port(port)?;
-        let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let host = match (parse_host(bracketed.unwrap_or(host))?, bracketed) {
-            (Host::Name(name), None) => name,
-            (Host::V4(address), None) => address.to_string(),
-            (Host::V6(address), Some(_)) => address.to_string(),
-            (Host::V6(address), None) => {
-                return Err(Problem::new("an IPv6 address must be in brackets")
-                    .help(format!("write \"[{address}]:{port}\"")));
-            }
-            (Host::Name(_) | Host::V4(_), Some(inner)) => {
-                return Err(only_ipv6_in_brackets(&format!("{inner}:{port}")));
-            }
-        };
-        Ok(Self { host, port })
-    }
-}
-
 /// Parses the port of an address.
 ///
 /// # Errors
@@ -309,59 +263,8 @@ pub(crate) fn check_port(text: &str) -> Result<u16, Problem> {
     })
 }
 
-/// Reads the parameters that nginx's `server` takes after an address.
-fn with_parameters(text: &str) -> Option<Problem> {
-    let (address, parameters) = split_parameters(text)?;
-    BackendAddress::parse(address).ok()?;
-    let weight = parameters.split_whitespace().find_map(|word| word.strip_prefix("weight="));
-    let meant = match weight.and_then(digits).filter(|weight| *weight > 0) {
-        Some(weight) => format!("{{ address = \"{address}\", weight = {weight} }}"),
-        None => format!("\"{address}\""),
-    };
-    let others = help_for_parameters("backends", parameters);
-    let problem = Problem::new("a backend is only a host and a port");
-    Some(problem.help(format!("write {meant}{others}")))
-}
-
-fn only_ipv6_in_brackets(meant: &str) -> Problem {
+pub(super) fn only_ipv6_in_brackets(meant: &str) -> Problem {
     Problem::new("only an IPv6 address is written in brackets").help(format!("write \"{meant}\""))
-}
-
-/// Rejects a URL, a user name, a path or a Unix socket where only host and port are allowed.
-fn extra_parts(text: &str) -> Option<Problem> {
-    if text.starts_with("unix:") || text.starts_with('/') {
-        return Some(Problem::new(
-            "a backend is a host and a port; Unix sockets are not supported",
-        ));
-    }
-    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
-    let (rest, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    let rest = rest.rsplit_once('@').map_or(rest, |(_, address)| address);
-    if rest.len() == text.len() {
-        return None;
-    }
-    let path = path.split(['?', '#']).next().unwrap_or(path).trim_end_matches('/');
-    let port = if rest.contains(':') { "" } else { ":80" };
-    Some(match scheme {
-        "https" | "wss" => Problem::new("TLS to backends is not supported")
-            .help("write the host and port of a plain HTTP backend, as in \"127.0.0.1:9001\""),
-        _ if path.is_empty() => Problem::new("a backend is only a host and a port")
-            .help(format!("write \"{rest}{port}\"")),
-        _ => Problem::new("a backend is only a host and a port").help(format!(
-            "write \"{rest}{port}\", and path = \"{path}\" in the route if it serves only this path\n\
-             the path of a request is passed on unchanged"
-        )),
-    })
-}
-
-impl fmt::Display for BackendAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
 }
 
 /// Help for a route with several hosts.

@@ -9,10 +9,9 @@ use std::time::Duration;
 use toml::de::DeValue;
 use ws::CloseCode;
 
+use super::backend_address::BackendAddress;
 use super::origin_rule::OriginRule;
-use super::patterns::{
-    BackendAddress, HostPattern, ONE_HOST, PathPrefix, check_port, check_request_path,
-};
+use super::patterns::{HostPattern, ONE_HOST, PathPrefix, check_port, check_request_path};
 use super::units::{
     ByteSize, BytesPerSecond, DURATION_MAX, PerSecond, parse_duration, show_duration,
 };

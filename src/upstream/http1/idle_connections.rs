@@ -4,7 +4,6 @@
 //! connections that the backend closes and closes those that expire; it ends with the last of them.
 
 use std::mem;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
@@ -17,6 +16,7 @@ use super::connection::HttpConnection;
 use crate::client::ClientAddr;
 use crate::http::head_limits::HeadLimits;
 use crate::net::Transport as _;
+use crate::net::network::TargetAddr;
 use crate::net::socket::Socket;
 use crate::telemetry::metrics::counters::Counter;
 
@@ -38,7 +38,7 @@ struct IdleList {
 #[derive(Debug)]
 struct IdleConnection {
     http: HttpConnection,
-    address: SocketAddr,
+    address: TargetAddr,
     idle_since: Instant,
     expires: Instant,
     place: OccupiedPlace,
@@ -66,12 +66,12 @@ impl IdleConnections {
 
     /// Takes the connection to `address` that was used last, if one is still open. Those that are reserved for
     /// the client come first, because others cannot use them.
-    pub fn take(&self, address: SocketAddr, wanted: Wanted) -> Option<HttpConnection> {
+    pub fn take(&self, address: &TargetAddr, wanted: Wanted) -> Option<HttpConnection> {
         let now = Instant::now();
         loop {
             let mut list = self.lock();
             let is_wanted = |idle: &IdleConnection| {
-                idle.address == address
+                idle.address == *address
                     && idle.http.client.is_none_or(|client| client == wanted.client)
                     && idle.http.limits == wanted.limits
                     && idle.expires > now
@@ -93,7 +93,7 @@ impl IdleConnections {
     /// Keeps a connection for at most `max_idle`. If there are too many, one for all clients displaces a reserved
     /// one. What is not kept is reset, because TIME_WAIT would occupy a local port for a minute.
     #[expect(clippy::disallowed_methods, reason = "a drain does not wait for idle connections")]
-    pub fn put(self: &Arc<Self>, http: HttpConnection, address: SocketAddr, max_idle: Duration) {
+    pub fn put(self: &Arc<Self>, http: HttpConnection, address: TargetAddr, max_idle: Duration) {
         let mut list = self.lock();
         let is_full = list.connections.len() >= self.places.max / 2;
         let free = self.places.reserve_idle().filter(|_| !is_full);

@@ -117,7 +117,7 @@ impl Drop for RelayedResponse {
         let idle = &self.to.backend.idle;
         match (self.exchange.take_after_response(), self.keep) {
             (Some(AfterResponse::Reusable(http)), Some(max_idle)) => {
-                idle.put(http, self.to.address, max_idle);
+                idle.put(http, self.to.address.clone(), max_idle);
             }
             (Some(AfterResponse::Reusable(http)), None) => {
                 idle.close_after_backend(http.into_parts().0)

@@ -9,7 +9,7 @@ use crate::client::{ClientAddr, KeyPrefixes};
 fn settings(backends: &[(&str, u32)]) -> PoolSettings {
     let one = |(id, weight): &(&str, u32)| BackendSettings {
         id: (*id).into(),
-        address: BackendAddress { host: "127.0.0.1".into(), port: 9 },
+        address: BackendAddress::Tcp { host: "127.0.0.1".into(), port: 9 },
         weight: NonZeroU32::new(*weight).unwrap(),
     };
     PoolSettings { name: None, backends: backends.iter().map(one).collect() }

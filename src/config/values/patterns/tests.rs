@@ -137,53 +137,16 @@ fn regular_expressions_are_recognised() {
     }
 }
 
-#[test]
-fn backends_are_normalised() {
-    for (text, host, port) in [
-        ("127.0.0.1:9001", "127.0.0.1", 9001),
-        ("App.Internal.:65535", "app.internal", 65535),
-        ("[::0:1]:1", "::1", 1),
-    ] {
-        let address = BackendAddress::parse(text).unwrap();
-        assert_eq!((address.host.as_str(), address.port), (host, port));
-    }
-    assert_eq!(BackendAddress::parse("[::1]:1").unwrap().to_string(), "[::1]:1");
-}
-
-// Requirements: CF11.
-#[test]
-fn rejects_invalid_backend_addresses() {
-    for (text, expected) in [
-        ("127.0.0.1", "\"127.0.0.1\" has no port (write \"127.0.0.1:9001\" if the port is 9001)"),
-        ("[::1]", "\"[::1]\" has no port (write \"[::1]:9001\" if the port is 9001)"),
-        ("[app]:1", "only an IPv6 address is written in brackets (write \"app:1\")"),
-        (
-            "2001:db8:1:2:3:4:5:6:80",
-            "an IPv6 address must be in brackets (write \
-          \"[2001:db8:1:2:3:4:5:6]:80\")",
-        ),
-        ("app:+1", "\"+1\" is not a port (ports are 1 to 65535)"),
-        ("app:65536", "\"65536\" is not a port (ports are 1 to 65535)"),
-        (":80", "the host is empty"),
-        ("http://app", "a backend is only a host and a port (write \"app:80\")"),
-    ] {
-        assert_eq!(BackendAddress::parse(text).unwrap_err().to_string(), expected);
-    }
-}
-
 proptest! {
     #[test]
     fn display_and_parse_round_trip(text in "(\\*\\.)?[a-z0-9.:\\[\\]-]{1,16}(:[0-9]{1,5})?") {
         if let Ok(host) = HostPattern::parse(&text) {
             prop_assert_eq!(HostPattern::parse(&host.to_string()).unwrap(), host);
         }
-        if let Ok(address) = BackendAddress::parse(&text) {
-            prop_assert_eq!(BackendAddress::parse(&address.to_string()).unwrap(), address);
-        }
     }
 
     #[test]
     fn parsing_never_panics(text in "\\PC{0,12}|[/*.:@\\[\\]?#]{0,8}") {
-        let _ = (HostPattern::parse(&text), PathPrefix::parse(&text), BackendAddress::parse(&text));
+        let _ = (HostPattern::parse(&text), PathPrefix::parse(&text));
     }
 }
