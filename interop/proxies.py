@@ -28,7 +28,7 @@ CLIENT, BALANCER = "127.0.0.2", "127.0.0.3"
 WITH_HAPROXY, WITH_NGINX = "haproxy" in RUNNING, "nginx" in RUNNING
 INTRODUCED = ["FRONT_V2", "FRONT_V1"] if WITH_HAPROXY else []
 ENDS_TLS = ["FRONT_HAPROXY"] * WITH_HAPROXY + ["FRONT_NGINX"] * WITH_NGINX
-BEHIND = [f"/behind-{name}" for name in RUNNING]
+BEHIND = [f"/behind-{name}" for name in RUNNING] + ["/behind-nginx-tls"] * WITH_NGINX
 TITLES = {
     "FRONT_V2": "HAProxy, send-proxy-v2", "FRONT_V1": "HAProxy, send-proxy",
     "FRONT_HAPROXY": "HAProxy, X-Forwarded-For", "FRONT_NGINX": "nginx, X-Forwarded-For",
@@ -82,8 +82,8 @@ def start_all():
     PORTS["BACKEND"] = int(line.split()[1])
     # Ports that are free now, because these programs cannot report a port they chose.
     names = ["FRONT_V2", "FRONT_V1", "FRONT_STRANGER", "FRONT_SILENT", "FRONT_HAPROXY", "FRONT_NGINX"]
-    held = [sockets.create_server(("127.0.0.1", 0)) for _ in range(8)]
-    for name, socket in zip(names + ["BEHIND_HAPROXY", "BEHIND_NGINX"], held):
+    held = [sockets.create_server(("127.0.0.1", 0)) for _ in range(9)]
+    for name, socket in zip(names + ["BEHIND_HAPROXY", "BEHIND_NGINX", "BEHIND_NGINX_TLS"], held):
         PORTS[name] = socket.getsockname()[1]
     for socket in held:
         socket.close()

@@ -4,6 +4,7 @@
 
 pub mod abort;
 pub mod address_rule;
+pub mod backend_tls;
 pub mod drop_reason;
 pub mod invalid_head;
 pub mod maintenance;
@@ -13,6 +14,7 @@ use std::fmt;
 
 use abort::AbortCause;
 use address_rule::AddressRule;
+use backend_tls::BackendTlsFailure;
 use hyper::StatusCode;
 use maintenance::MaintenanceCause;
 use stage::ConnectionStage;
@@ -59,6 +61,8 @@ pub enum RejectReason {
     Draining,
     /// No backend accepted the connection.
     NoBackend,
+    /// There is no TLS connection to a backend.
+    BackendTls(BackendTlsFailure),
     /// The backend's response is not valid for the request.
     BackendHandshakeInvalid(&'static str),
     /// No backend accepted the connection within the connect timeout.
@@ -146,7 +150,7 @@ impl RejectReason {
             | Self::NoBackend
             | Self::NoDescriptors
             | Self::LocalPorts => StatusCode::SERVICE_UNAVAILABLE,
-            Self::BackendHandshakeInvalid(_) => StatusCode::BAD_GATEWAY,
+            Self::BackendHandshakeInvalid(_) | Self::BackendTls(_) => StatusCode::BAD_GATEWAY,
             Self::ConnectTimeout | Self::ResponseTimeout | Self::BackendIdleTimeout => {
                 StatusCode::GATEWAY_TIMEOUT
             }
@@ -179,6 +183,7 @@ impl RejectReason {
             Self::RouteLimit => "route_limit",
             Self::Draining => "draining",
             Self::NoBackend => "no_backend",
+            Self::BackendTls(failure) => failure.as_str(),
             Self::BackendHandshakeInvalid(_) => "backend_handshake_invalid",
             Self::ConnectTimeout => "connect_timeout",
             Self::ResponseTimeout => "response_timeout",
@@ -201,6 +206,7 @@ impl RejectReason {
     pub fn stage(&self) -> ConnectionStage {
         match self {
             Self::NoBackend
+            | Self::BackendTls(_)
             | Self::BackendHandshakeInvalid(_)
             | Self::ConnectTimeout
             | Self::ResponseTimeout
@@ -252,6 +258,7 @@ impl RejectReason {
             Self::ProxyLimit => Some("concurrency.tunnels"),
             Self::RouteLimit => Some("route.tunnels"),
             Self::NoBackend => Some("route.backends"),
+            Self::BackendTls(failure) => Some(failure.key()),
             Self::ConnectTimeout => Some("timeouts.connect"),
             Self::ResponseTimeout => Some("timeouts.response_header"),
             Self::BackendIdleTimeout | Self::BodyTimeout => Some("timeouts.idle"),
@@ -317,6 +324,7 @@ impl fmt::Display for RejectReason {
             Self::Draining => {
                 "draining: new tunnels are rejected (shutdown, or `tidegate ctl drain`)"
             }
+            Self::BackendTls(failure) => return failure.fmt(f),
             Self::NoBackend => "no backend available: all connection attempts failed",
             Self::ConnectTimeout => "timeout connecting to a backend",
             Self::ResponseTimeout => "timeout waiting for the backend's response",

@@ -56,8 +56,8 @@ fn every_key_has_a_row() {
 /// `route[].limits`
 fn path(table: &ReferenceTable) -> String {
     let name = table.header.trim_matches(['[', ']']);
-    match name.strip_prefix("route.") {
-        Some(below) => format!("route[].{below}"),
+    match name.split_once('.') {
+        Some((of, below)) => format!("{of}[].{below}"),
         None if table.header.starts_with("[[") => format!("{name}[]"),
         None => name.to_owned(),
     }
@@ -70,7 +70,7 @@ fn anchor(table: &ReferenceTable) -> String {
 fn reference() -> String {
     let sections = tables(EXAMPLE);
     let (live, _) = EXAMPLE.split_once(RULER).expect("a ruler above the keys");
-    let pool = "[[pool]]\nname = \"chat\"\nbackends = [\"127.0.0.1:9001\"]\n";
+    let pool = "[[pool]]\nname = \"chat\"\nbackends = [\"127.0.0.1:9001\"]\ntls = true\n";
     let minimal = Settings::parse(&format!("{live}{pool}"), "proxy.toml")
         .unwrap_or_else(|faults| panic!("{faults}"));
     let mut defaults = BTreeMap::new();

@@ -10,7 +10,7 @@ use tidegate::config::settings::Settings;
 use toml::de::{DeTable, DeValue};
 
 const EXAMPLE: &str = include_str!("../proxy.toml.example");
-const POOL: &str = "[[pool]]\nname = \"chat\"\nbackends = [\"127.0.0.1:9001\"]\n";
+const POOL: &str = "[[pool]]\nname = \"chat\"\nbackends = [\"127.0.0.1:9001\"]\ntls = true\n";
 const RULER: &str = "# ---- every key";
 
 #[test]

@@ -228,8 +228,13 @@ impl StatusView<'_> {
         let drained = self.0.pointer("/drained").and_then(Value::as_bool).unwrap_or(false);
         let in_maintenance = self.0.pointer("/maintenance").is_some_and(Value::is_string);
         let pool = self.0.pointer("/pool").and_then(Value::as_str);
+        let tls = match self.0.pointer("/tls/verified").and_then(Value::as_bool) {
+            Some(true) => ", TLS",
+            Some(false) => ", TLS not verified",
+            None => "",
+        };
         self.text("/route")
-            + &pool.map_or(String::new(), |pool| format!(" (pool {})", sanitize(pool)))
+            + &pool.map_or(String::new(), |pool| format!(" (pool {}{tls})", sanitize(pool)))
             + if drained { " (drained)" } else { "" }
             + if in_maintenance { " (maintenance)" } else { "" }
     }

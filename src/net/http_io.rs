@@ -22,14 +22,20 @@ pub struct HttpIo<S> {
     stream: S,
     /// Received bytes that did not fit into hyper's buffer; at most [`RECV_BYTES`].
     excess: Vec<u8>,
-    write_timeout: Duration,
+    /// `None` if the caller has deadlines of its own.
+    write_timeout: Option<Duration>,
     stall: Option<WriteStall>,
 }
 
 impl<S: Stream> HttpIo<S> {
     /// Adapts a stream on which nothing has been read yet.
     pub fn new(stream: S, write_timeout: Duration) -> Self {
-        Self { stream, excess: Vec::new(), write_timeout, stall: None }
+        Self { write_timeout: Some(write_timeout), ..Self::without_timeout(stream) }
+    }
+
+    /// Like [`new`](Self::new), for a caller that has deadlines of its own.
+    pub fn without_timeout(stream: S) -> Self {
+        Self { stream, excess: Vec::new(), write_timeout: None, stall: None }
     }
 
     /// The stream, and the received bytes that hyper has not read.
@@ -63,14 +69,15 @@ impl<S: Stream> HttpIo<S> {
             self.stall = None;
             return written;
         }
+        let Some(write_timeout) = self.write_timeout else { return Poll::Pending };
         let backlog = self.stream.backlog();
         let stall = self.stall.get_or_insert_with(|| WriteStall {
-            deadline: Box::pin(sleep(self.write_timeout)),
+            deadline: Box::pin(sleep(write_timeout)),
             backlog,
         });
         if backlog < stall.backlog {
             stall.backlog = backlog;
-            stall.deadline.as_mut().reset(Instant::now() + self.write_timeout);
+            stall.deadline.as_mut().reset(Instant::now() + write_timeout);
         }
         ready!(stall.deadline.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))

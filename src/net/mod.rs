@@ -9,6 +9,7 @@
 pub(crate) mod conformance;
 pub(crate) mod http_io;
 pub mod network;
+pub(crate) mod opened;
 pub(crate) mod plain;
 pub mod scratch;
 #[cfg(test)]
@@ -16,6 +17,7 @@ pub(crate) mod scripted;
 pub mod socket;
 #[cfg(test)]
 pub mod testing;
+pub mod tls_client;
 pub mod tls_engine;
 pub mod tls_records;
 #[cfg(test)]
@@ -87,6 +89,45 @@ pub trait Stream: Unpin {
 
     /// Number of bytes that are kept because the kernel did not accept them yet.
     fn backlog(&self) -> usize;
+}
+
+impl<S: Stream> Stream for Box<S> {
+    fn poll_recv<'s>(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &'s mut RecvScratch,
+    ) -> Poll<io::Result<Recv<'s>>> {
+        (**self).poll_recv(cx, scratch)
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        (**self).poll_ready(cx)
+    }
+
+    fn send(
+        &mut self,
+        cx: &mut Context<'_>,
+        parts: &[&[u8]],
+        scratch: &mut SendScratch,
+    ) -> io::Result<()> {
+        (**self).send(cx, parts, scratch)
+    }
+
+    fn poll_close(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut SendScratch,
+    ) -> Poll<io::Result<()>> {
+        (**self).poll_close(cx, scratch)
+    }
+
+    fn abort(&mut self) {
+        (**self).abort();
+    }
+
+    fn backlog(&self) -> usize {
+        (**self).backlog()
+    }
 }
 
 /// What [`Stream::poll_recv`] received.

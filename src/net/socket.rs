@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::Transport;
+use super::tls_client::TlsSocket;
 
 /// What [`Net::connect`](super::network::Net::connect) returns and a listener accepts. Everything
 /// above it works with any variant.
@@ -18,6 +19,8 @@ pub enum Socket {
     /// A connection to a Unix socket; in a box, because a second variant of this size would enlarge the task of
     /// each tunnel.
     Unix(Box<UnixStream>),
+    /// A TLS connection to a backend.
+    Tls(Box<TlsSocket>),
     /// Any other transport: a simulated network, or a protocol on top of another socket.
     Boxed(Box<dyn BoxableTransport>),
 }
@@ -35,7 +38,7 @@ impl Socket {
     pub async fn peek(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(tcp) => tcp.peek(buf).await,
-            Self::Unix(_) | Self::Boxed(_) => Err(io::ErrorKind::Unsupported.into()),
+            Self::Unix(_) | Self::Tls(_) | Self::Boxed(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 }
@@ -51,6 +54,7 @@ impl Transport for Socket {
         match self {
             Self::Tcp(tcp) => tcp.reset_on_drop(),
             Self::Unix(unix) => unix.reset_on_drop(),
+            Self::Tls(tls) => tls.reset_on_drop(),
             Self::Boxed(io) => io.reset_on_drop(),
         }
     }
@@ -65,6 +69,7 @@ impl AsyncRead for Socket {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Self::Unix(unix) => Pin::new(unix).poll_read(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
             Self::Boxed(io) => Pin::new(io).poll_read(cx, buf),
         }
     }
@@ -79,6 +84,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
             Self::Unix(unix) => Pin::new(unix).poll_write(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
             Self::Boxed(io) => Pin::new(io).poll_write(cx, buf),
         }
     }
@@ -91,6 +97,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
             Self::Unix(unix) => Pin::new(unix).poll_write_vectored(cx, bufs),
+            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
             Self::Boxed(io) => Pin::new(io).poll_write_vectored(cx, bufs),
         }
     }
@@ -99,6 +106,7 @@ impl AsyncWrite for Socket {
         match self {
             Self::Tcp(tcp) => tcp.is_write_vectored(),
             Self::Unix(unix) => unix.is_write_vectored(),
+            Self::Tls(tls) => tls.is_write_vectored(),
             Self::Boxed(io) => io.is_write_vectored(),
         }
     }
@@ -107,6 +115,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
             Self::Unix(unix) => Pin::new(unix).poll_flush(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
             Self::Boxed(io) => Pin::new(io).poll_flush(cx),
         }
     }
@@ -115,6 +124,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Self::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
             Self::Boxed(io) => Pin::new(io).poll_shutdown(cx),
         }
     }

@@ -1,5 +1,4 @@
-//! TLS without I/O: the server side of a connection over rustls' `unbuffered` API, which owns no
-//! buffers.
+//! TLS without I/O: one side of a connection over rustls' `unbuffered` API, which owns no buffers.
 //!
 //! This module fulfils the duties of that API: pending records are always encoded, also after an error,
 //! consumed bytes are discarded, and rustls is never given less than the unprocessed input it still
@@ -8,12 +7,15 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::server::{ServerConfig, ServerConnectionData, UnbufferedServerConnection};
+use rustls::client::{ClientConfig, UnbufferedClientConnection};
+use rustls::pki_types::ServerName;
+use rustls::server::{ServerConfig, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, WriteTraffic};
-use rustls::{Error as TlsError, ProtocolVersion};
+use rustls::{CommonState, Error as TlsError, ProtocolVersion};
 
 use self::encode::{RECORD_OVERHEAD_BYTES, append, encode, unexpected_state};
 use self::server_name::{RequestedName, SniRecorder};
+use self::side::TlsConnection;
 use super::scratch::WriteBuffer;
 use super::tls_records::{CompleteRecords, DecryptBudget};
 
@@ -54,7 +56,8 @@ pub trait Engine: Unpin {
     fn is_handshaking(&self) -> bool;
 
     /// Whether the replies to the last handshake message may be delayed until there is data to send
-    /// with them: true for the tickets of TLS 1.3 (RFC 8446 4.6.1), false for the Finished of TLS 1.2.
+    /// with them: true for the tickets of a server and the Finished of a client in TLS 1.3 (RFC 8446 4.6.1
+    /// and 4.4.4), false for the Finished of TLS 1.2.
     fn may_delay_tickets(&self) -> bool;
 }
 
@@ -92,7 +95,13 @@ impl EngineConfig {
     }
 }
 
-/// The server side of one TLS connection.
+/// The server side of a TLS connection.
+pub type ServerEngine = TlsEngine<UnbufferedServerConnection>;
+
+/// The client side of a TLS connection. Its first records are the replies to an empty input.
+pub type ClientEngine = TlsEngine<UnbufferedClientConnection>;
+
+/// One side of a TLS connection.
 ///
 /// | state | event | next |
 /// | --- | --- | --- |
@@ -103,9 +112,10 @@ impl EngineConfig {
 /// | peer closed | `close` called | closed in both directions |
 /// | closed | `close_notify` received | closed in both directions |
 /// | open, peer closed, closed | protocol error or alert | failed: input is discarded, nothing is encrypted |
-pub struct ServerEngine {
-    connection: UnbufferedServerConnection,
-    /// The requested server name; boxed twice so that an open tunnel, which has none, stays small.
+pub struct TlsEngine<C> {
+    connection: C,
+    /// The server name that a client requested; boxed twice so that an open tunnel, which has none, stays
+    /// small.
     server_name: Option<Box<RequestedName>>,
     /// Bytes at the front of the unconsumed input, in complete records, that rustls has processed. It
     /// keeps offsets into an incomplete handshake message there. 32 bits, so that it takes no space.
@@ -121,24 +131,40 @@ impl ServerEngine {
     /// # Errors
     /// rustls rejects the configuration.
     pub fn new(config: &EngineConfig) -> Result<Self, TlsError> {
-        Ok(Self {
-            connection: UnbufferedServerConnection::new(config.0.clone())?,
-            server_name: None,
-            processed: 0,
-            failed: false,
-            peer_closed: false,
-            close_notify_sent: false,
-        })
-    }
-
-    /// rustls' view of the connection: negotiated version, cipher suite and so on.
-    pub fn common_state(&self) -> &rustls::CommonState {
-        &self.connection
+        Ok(Self::with(UnbufferedServerConnection::new(config.0.clone())?))
     }
 
     /// Takes the server name that the client requested (RFC 6066 3), as written; `None` afterwards.
     pub fn take_server_name(&mut self) -> Option<Box<str>> {
         self.server_name.take().map(|requested| requested.0)
+    }
+}
+
+impl ClientEngine {
+    /// A connection before its first byte. `name` is the requested server name, and an IP address for none.
+    ///
+    /// # Errors
+    /// rustls rejects the configuration.
+    pub fn new(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, TlsError> {
+        Ok(Self::with(UnbufferedClientConnection::new(config, name)?))
+    }
+}
+
+impl<C: TlsConnection> TlsEngine<C> {
+    fn with(connection: C) -> Self {
+        Self {
+            connection,
+            server_name: None,
+            processed: 0,
+            failed: false,
+            peer_closed: false,
+            close_notify_sent: false,
+        }
+    }
+
+    /// rustls' view of the connection: negotiated version, cipher suite and so on.
+    pub fn common_state(&self) -> &CommonState {
+        self.connection.common_state()
     }
 
     /// Decrypts the next records of `unread`, as many as the budget allows if none carries data.
@@ -191,7 +217,7 @@ impl ServerEngine {
         outcome: &mut DecryptOutcome,
         with_data: &mut usize,
     ) -> Result<bool, TlsError> {
-        let status = self.connection.process_tls_records(ciphertext);
+        let status = self.connection.process(ciphertext);
         // Input that caused an error is consumed as well.
         outcome.consumed += status.discard;
         match status.state? {
@@ -229,7 +255,7 @@ impl ServerEngine {
         &mut self,
         rest: &mut [u8],
         out: &mut WriteBuffer,
-        write: impl FnOnce(&mut EncodeState<'_>, &mut WriteBuffer) -> Result<(), TlsError>,
+        write: impl FnOnce(&mut WriteTraffic<'_, C::Data>, &mut WriteBuffer) -> Result<(), TlsError>,
     ) -> Result<(), TlsError> {
         if self.failed || self.close_notify_sent {
             return Err(CANNOT_SEND);
@@ -237,7 +263,7 @@ impl ServerEngine {
         // No less, because of an incomplete handshake message, and no more: rustls would decrypt it.
         let processed = rest.get_mut(..self.processed as usize).unwrap_or_default();
         loop {
-            match self.connection.process_tls_records(processed).state? {
+            match self.connection.process(processed).state? {
                 ConnectionState::WriteTraffic(mut traffic) => return write(&mut traffic, out),
                 ConnectionState::EncodeTlsData(data) => encode(data, out)?,
                 ConnectionState::TransmitTlsData(sent) => sent.done(),
@@ -257,8 +283,8 @@ impl ServerEngine {
     fn fail(&mut self, out: &mut WriteBuffer) {
         self.failed = true;
         // Only while records are pending; otherwise rustls would continue to read.
-        while self.connection.wants_write() {
-            let status = self.connection.process_tls_records(&mut []);
+        while self.common_state().wants_write() {
+            let status = self.connection.process(&mut []);
             let Ok(ConnectionState::EncodeTlsData(data)) = status.state else { return };
             if encode(data, out).is_err() {
                 return;
@@ -267,7 +293,7 @@ impl ServerEngine {
     }
 }
 
-impl Engine for ServerEngine {
+impl<C: TlsConnection> Engine for TlsEngine<C> {
     fn decrypt(
         &mut self,
         ciphertext: &mut [u8],
@@ -338,21 +364,19 @@ impl Engine for ServerEngine {
     }
 
     fn is_handshaking(&self) -> bool {
-        self.connection.is_handshaking()
+        self.common_state().is_handshaking()
     }
 
     fn may_delay_tickets(&self) -> bool {
-        self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+        self.common_state().protocol_version() == Some(ProtocolVersion::TLSv1_3)
     }
 }
 
-impl fmt::Debug for ServerEngine {
+impl<C> fmt::Debug for TlsEngine<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerEngine").field("failed", &self.failed).finish_non_exhaustive()
+        f.debug_struct("TlsEngine").field("failed", &self.failed).finish_non_exhaustive()
     }
 }
-
-type EncodeState<'c> = WriteTraffic<'c, ServerConnectionData>;
 
 /// Maximum plaintext of a record (RFC 8446 5.1).
 const RECORD_BYTES: usize = 16 * 1024;
@@ -362,6 +386,7 @@ const CANNOT_SEND: TlsError = TlsError::HandshakeNotComplete;
 
 mod encode;
 mod server_name;
+mod side;
 
 #[cfg(test)]
 mod tests;

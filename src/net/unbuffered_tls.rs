@@ -3,8 +3,6 @@
 //! record and the bytes that the kernel did not accept, and for a short time the records of a read that
 //! would take too long to decrypt at once.
 
-use std::cell::RefCell;
-use std::future::poll_fn;
 use std::io;
 use std::mem;
 use std::pin::Pin;
@@ -13,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use rustls::{Error as TlsError, InvalidMessage};
 use tokio::io::ReadBuf;
 
-use super::plain::{PlainStream, poll_fin};
+use super::plain::PlainStream;
 use super::scratch::{RecvScratch, SendScratch, WIRE_RECORD_BYTES_MAX, WriteBuffer};
 use super::tls_engine::Engine;
 use super::tls_records::{DecryptBudget, WITHOUT_DATA_MAX, WITHOUT_DATA_PERIOD, WithoutDataRate};
@@ -24,8 +22,8 @@ use crate::net::{Recv, Stream, Transport};
 /// | state of reading | event | next |
 /// | --- | --- | --- |
 /// | handshaking | handshake complete | open |
-/// | handshaking | FIN or `close_notify` | `accept` fails with `UnexpectedEof` |
-/// | handshaking | TLS error | `accept` fails with `InvalidData`, after alert and FIN |
+/// | handshaking | FIN or `close_notify` | the handshake fails with `UnexpectedEof` |
+/// | handshaking | TLS error | the handshake fails with `InvalidData`, after alert and FIN |
 /// | open | `close_notify` received | closed (`Recv::Closed`) |
 /// | open | FIN without `close_notify` | truncated (`Recv::Truncated`) |
 /// | open | TLS error, an incomplete message is too long, too many records without data | failed (`InvalidData`) |
@@ -50,8 +48,8 @@ pub struct UnbufferedTls<E, Io> {
 struct AfterHandshake {
     /// Plaintext that `poll_recv` has not returned yet.
     plaintext: Vec<u8>,
-    /// Session tickets, sent together with the first data to save a system call. The client does not
-    /// need them earlier.
+    /// The session tickets of a server or the Finished of a client, sent together with the first data to save
+    /// a system call. The peer does not need them earlier.
     unsent_tickets: Vec<u8>,
 }
 
@@ -78,71 +76,19 @@ enum ReadEnd {
 }
 
 impl<E: Engine, Io: Transport> UnbufferedTls<E, Io> {
-    /// Performs the handshake. The caller is responsible for the deadline. The stream is in a box, because
-    /// it passes through all layers of the HTTP phase, and takes more than 1 KB.
-    ///
-    /// # Errors
-    /// `UnexpectedEof` if the peer disconnected; `InvalidData` with a [`rustls::Error`] inside if the
-    /// handshake failed, in which case an alert was sent.
-    pub async fn accept(io: Io, engine: E) -> io::Result<Box<Self>> {
-        let mut stream = Box::new(Self {
+    fn new(io: Io, engine: E) -> Self {
+        Self {
             wire: PlainStream::new(io),
             engine,
             undecrypted: Box::default(),
             after_handshake: None,
             exception: None,
-        });
-        poll_fn(|cx| SCRATCH.with_borrow_mut(|scratch| stream.poll_handshake(cx, scratch))).await?;
-        Ok(stream)
+        }
     }
 
     /// The engine, which knows the negotiated parameters.
     pub fn engine_mut(&mut self) -> &mut E {
         &mut self.engine
-    }
-
-    fn poll_handshake(
-        &mut self,
-        cx: &mut Context<'_>,
-        scratch: &mut RecvScratch,
-    ) -> Poll<io::Result<()>> {
-        let mut budget = DecryptBudget::new();
-        loop {
-            match self.read_end() {
-                Some(ReadEnd::Failed(error)) => {
-                    let error = invalid_data(error);
-                    self.abort_handshake(cx, scratch);
-                    return Poll::Ready(Err(error));
-                }
-                Some(ReadEnd::Closed | ReadEnd::Truncated) if self.engine.is_handshaking() => {
-                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-                }
-                Some(ReadEnd::Closed | ReadEnd::Truncated) | None => {}
-            }
-            // Also sends the last flight before the handshake counts as complete.
-            ready!(self.wire.poll_ready(cx))?;
-            if !self.engine.is_handshaking() {
-                return Poll::Ready(Ok(()));
-            }
-            ready!(self.poll_budget(cx));
-            let len = ready!(self.poll_decrypt(cx, scratch, &mut budget))?;
-            if let Some(data) = scratch.plain.get(..len).filter(|data| !data.is_empty()) {
-                self.after_handshake.get_or_insert_default().plaintext = data.to_vec();
-            }
-        }
-    }
-
-    /// Ends a failed handshake with FIN. Unread input is discarded first: otherwise the kernel would
-    /// send a reset, which can overtake the alert.
-    fn abort_handshake(&mut self, cx: &mut Context<'_>, scratch: &mut RecvScratch) {
-        let _ = poll_fin(&mut self.wire.io, cx);
-        for _ in 0..READS_MAX {
-            let mut discarded = ReadBuf::new(&mut scratch.ciphertext);
-            let read = Pin::new(&mut self.wire.io).poll_read(cx, &mut discarded);
-            if !matches!(read, Poll::Ready(Ok(()))) || discarded.filled().is_empty() {
-                return;
-            }
-        }
     }
 
     /// Pending once after the budget of a poll was spent; the task is then woken again.
@@ -357,14 +303,6 @@ fn join<'a>(parts: &[&'a [u8]], buffer: &'a mut Vec<u8>) -> &'a [u8] {
     }
 }
 
-// Shared by all handshakes that this worker polls.
-thread_local! {
-    static SCRATCH: RefCell<RecvScratch> = RefCell::default();
-}
-
-/// Maximum number of reads that discard the input of a failed handshake.
-const READS_MAX: usize = 8;
-
 /// Maximum length of an incomplete handshake message; smaller than the read buffer.
 const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
 
@@ -378,6 +316,8 @@ fn too_many_without_data() -> TlsError {
         WITHOUT_DATA_PERIOD.as_secs()
     ))
 }
+
+mod handshake;
 
 #[cfg(test)]
 mod tests;

@@ -103,6 +103,7 @@ pub fn of_rejection(
         | RejectReason::Origin(_)
         | RejectReason::Draining
         | RejectReason::NoBackend
+        | RejectReason::BackendTls(_)
         | RejectReason::NoDescriptors
         | RejectReason::LocalPorts
         | RejectReason::BackendHandshakeInvalid(_)

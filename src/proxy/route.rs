@@ -85,16 +85,12 @@ impl Route {
         metrics: &Metrics,
     ) -> Self {
         let counts = metrics.route(&settings.name);
-        let carried = |backend: &BackendSettings| {
-            let (health, idle) = shared.get(backend);
-            SharedBackendState {
-                health,
-                idle,
-                counts: metrics.backend(&counts, &backend.id),
-                admin_override: previous
-                    .map(|route| route.carried_override(backend))
-                    .unwrap_or_default(),
-            }
+        let carried = |backend: &BackendSettings| SharedBackendState {
+            counts: metrics.backend(&counts, &backend.id),
+            admin_override: previous
+                .map(|route| route.carried_override(backend))
+                .unwrap_or_default(),
+            ..shared.get(backend, &settings.pool)
         };
         Self {
             name: settings.name.clone(),

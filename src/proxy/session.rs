@@ -20,8 +20,7 @@ use crate::admission::concurrency::Permit;
 use crate::downstream::h1::UpgradedClient;
 use crate::downstream::response::{Body, boxed};
 use crate::net::Stream;
-use crate::net::plain::PlainStream;
-use crate::net::socket::Socket;
+use crate::net::opened::OpenedStream;
 use crate::sessions::connection::Connection;
 use crate::sessions::info::SessionInfo;
 use crate::sessions::registry::{CommandReceiver, Registration};
@@ -37,7 +36,7 @@ use crate::upstream::handshake::UpgradedBackend;
 pub struct PendingTunnel {
     guard: SessionGuard,
     policy: Arc<SessionPolicy>,
-    backend: PlainStream<Socket>,
+    backend: OpenedStream,
     after_head: bytes::Bytes,
     deflate: DeflateMode,
 }
@@ -88,11 +87,12 @@ impl PendingTunnel {
             let (session, info) = (registration.handle.number, &registration.handle.info);
             handshake_reported(session, info.client(), &route.name, &info.counts.id, detail);
         }
+        let (backend, after_head) = OpenedStream::new(upgraded.stream, upgraded.after_head);
         let tunnel = Self {
             guard: SessionGuard { registration, permit },
             policy: route.policy.clone(),
-            backend: PlainStream::new(upgraded.stream),
-            after_head: upgraded.after_head,
+            backend,
+            after_head,
             deflate: upgraded.deflate,
         };
         (upgraded.response.map(|()| boxed(Empty::new())), tunnel)
@@ -140,7 +140,7 @@ pin_project! {
     /// A hand-written future, because an `async` block would store the tunnel twice.
     struct SessionTask<S, E> {
         #[pin]
-        tunnel: Tunnel<S, PlainStream<Socket>, CommandReceiver, E>,
+        tunnel: Tunnel<S, OpenedStream, CommandReceiver, E>,
         // `None` once the tunnel has ended.
         guard: Option<SessionGuard>,
     }
@@ -193,12 +193,14 @@ mod tests {
     use std::io;
     use std::time::Duration;
 
+    use bytes::Bytes;
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
     use crate::admission::concurrency::{ConcurrencyLimits, TunnelLimits};
     use crate::net::Recv;
     use crate::net::scratch::{RecvScratch, SendScratch};
+    use crate::net::socket::Socket;
     use crate::net::tls_engine::ServerEngine;
     use crate::net::unbuffered_tls::UnbufferedTls;
     use crate::sessions::info::SessionInfo;
@@ -261,7 +263,7 @@ mod tests {
         let session = Session::new(Arc::default(), DeflateMode::Off, Duration::ZERO, &mut entropy);
         let commands = registration.commands();
         counts.tunnel_opened();
-        let backend = PlainStream::new(Socket::Tcp(backend));
+        let (backend, _) = OpenedStream::new(Socket::Tcp(backend), Bytes::new());
         let tunnel = Tunnel::new(
             PanickingStream,
             backend,

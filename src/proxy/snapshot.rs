@@ -24,6 +24,7 @@ use crate::telemetry::metrics::handles::ListenerCounts;
 use crate::telemetry::metrics::process_snapshot::BackendSnapshot;
 use crate::tls::certs::CertTable;
 use crate::tls::certs::coverage::Uncovered;
+use crate::tls::pool::PoolTlsClients;
 use crate::tls::terminate::TlsTerminator;
 use crate::upstream::http1::idle_connections::IdlePlaces;
 use crate::upstream::pool::Backend;
@@ -61,6 +62,7 @@ pub struct Snapshot {
 pub struct Validated {
     capacity: Capacity,
     tls: Option<TlsTerminator>,
+    pool_tls: PoolTlsClients,
     /// The bodies of the proxy's own error responses.
     pub error_pages: ErrorPages,
     trusted_proxies: TrustedProxies,
@@ -78,7 +80,7 @@ impl Snapshot {
         ticketer: &Arc<dyn ProducesTickets>,
         descriptors: usize,
     ) -> Result<Self, Vec<LateDiagnostic>> {
-        let Validated { capacity, tls, error_pages, trusted_proxies, warnings } =
+        let Validated { capacity, tls, pool_tls, error_pages, trusted_proxies, warnings } =
             Self::validate(&settings, ticketer, descriptors)?;
         let metrics = previous.map(|previous| previous.metrics.clone()).unwrap_or_default();
         metrics.remove_unused();
@@ -90,7 +92,7 @@ impl Snapshot {
             max: capacity.idle_backend_connections,
         };
         let known = previous_routes.iter().flat_map(|route| route.pool.backends());
-        let mut shared = SharedBackends::of(known, places);
+        let mut shared = SharedBackends::of(known, places, pool_tls);
         let mut route_list = Vec::new();
         for of in &settings.routes {
             let existing = previous_routes.iter().find(|route| route.name == of.name);
@@ -175,9 +177,9 @@ impl Snapshot {
         ticketer: &Arc<dyn ProducesTickets>,
         descriptors: usize,
     ) -> Result<Validated, Vec<LateDiagnostic>> {
-        let Outside { capacity, certs, error_pages, trusted_proxies, mut errors } =
+        let Outside { capacity, certs, pool_tls, error_pages, trusted_proxies, mut errors } =
             outside(settings, descriptors);
-        let mut warnings = Vec::new();
+        let mut warnings = pool_tls.warnings().to_vec();
         if let Some(certs) = &certs {
             warnings.extend(certs.warnings().iter().cloned());
             let uncovered = uncovered(settings, certs);
@@ -193,7 +195,7 @@ impl Snapshot {
                 warnings.extend(settings.origin_warnings());
                 warnings.extend(settings.limit_warnings());
                 warnings.extend(settings.pool_warnings());
-                Ok(Validated { capacity, tls, error_pages, trusted_proxies, warnings })
+                Ok(Validated { capacity, tls, pool_tls, error_pages, trusted_proxies, warnings })
             }
             (_, _, _, _, _) => Err(errors),
         }
@@ -253,6 +255,7 @@ impl Snapshot {
 struct Outside {
     capacity: Option<Capacity>,
     certs: Option<CertTable>,
+    pool_tls: PoolTlsClients,
     error_pages: Option<ErrorPages>,
     trusted_proxies: Option<TrustedProxies>,
     errors: Vec<LateDiagnostic>,
@@ -265,11 +268,12 @@ fn outside(settings: &Settings, descriptors: usize) -> Outside {
     errors.extend(settings.check_access_log_target());
     let certs = CertTable::load(&settings.certificates);
     let certs = certs.map_err(|more| errors.extend(more)).ok();
+    let pool_tls = PoolTlsClients::load(&settings.pools, &mut errors);
     let error_pages = ErrorPages::load(&settings.error_pages);
     let error_pages = error_pages.map_err(|more| errors.extend(more)).ok();
     let trusted_proxies = TrustedProxies::load(&settings.trusted_proxies);
     let trusted_proxies = trusted_proxies.map_err(|more| errors.extend(more)).ok();
-    Outside { capacity, certs, error_pages, trusted_proxies, errors }
+    Outside { capacity, certs, pool_tls, error_pages, trusted_proxies, errors }
 }
 
 /// Which hosts and certificates do not fit. Nothing is a fault if a listener without TLS serves all hosts; one

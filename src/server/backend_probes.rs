@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, interval, sleep};
 
-use crate::config::values::backend_address::BackendAddress;
 use crate::proxy::route::Route;
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
+use crate::upstream::backend_tls::BackendKey;
 use crate::upstream::pool::Backend;
 use crate::upstream::probe::probe;
 
@@ -29,7 +29,7 @@ pub async fn run(state: Arc<ProxyState>) {
             if running.len() >= PROBES_MAX {
                 break;
             }
-            let key = key(backend);
+            let key = backend.key();
             if running.contains_key(&key) {
                 continue;
             }
@@ -44,13 +44,6 @@ pub async fn run(state: Arc<ProxyState>) {
             running.insert(key, probing);
         }
     }
-}
-
-/// Identifies a health, which several routes may share.
-type BackendKey = (Arc<str>, BackendAddress);
-
-fn key(backend: &Backend) -> BackendKey {
-    (backend.id.clone(), backend.address.clone())
 }
 
 /// The backends that are down and have not been tried for a while, the longest untried first, so that

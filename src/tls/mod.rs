@@ -1,4 +1,5 @@
-//! TLS for client connections: certificates, their selection and the TLS handshake.
+//! TLS: certificates, their selection, the handshake with clients, and the files for TLS to backends.
 
 pub(crate) mod certs;
+pub(crate) mod pool;
 pub mod terminate;

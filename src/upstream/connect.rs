@@ -12,6 +12,7 @@ use super::connect_error::{ConnectError, ConnectFailure, cause, classify, unreso
 use super::http1::connection::HttpConnection;
 use super::http1::idle_connections::Wanted;
 use super::pool::{Backend, address_order};
+use super::tls_failure::{handshake_error, of_handshake};
 use crate::client::ClientKey;
 use crate::config::values::backend_address::BackendAddress;
 use crate::net::network::{Net, TargetAddr};
@@ -70,7 +71,8 @@ impl Connector<'_> {
     ///
     /// # Errors
     /// With [`RejectReason::ConnectTimeout`] when the time is up, [`RejectReason::NoBackend`] when no backend
-    /// accepted, [`RejectReason::LocalPorts`] when there was no local port for one of them, and
+    /// accepted, [`RejectReason::BackendTls`] when the TLS handshake with one of them failed,
+    /// [`RejectReason::LocalPorts`] when there was no local port for one of them, and
     /// [`RejectReason::NoDescriptors`] when this process has no file descriptor or memory
     /// for a socket.
     pub async fn connect(&self) -> Result<(Socket, ConnectedBackend), ConnectError> {
@@ -120,6 +122,10 @@ impl Connector<'_> {
                 ));
             }
             failed.push(backend, &cause);
+            let tls_failure = of_handshake(&error);
+            if let (Some(failure), RejectReason::NoBackend) = (tls_failure, failed.reason) {
+                failed.reason = RejectReason::BackendTls(failure);
+            }
             match failure {
                 ConnectFailure::Timeout if is_held => backend.record_held(uploads),
                 ConnectFailure::Backend | ConnectFailure::Timeout => {
@@ -132,7 +138,12 @@ impl Connector<'_> {
                 }
             }
             if Instant::now() >= deadline {
-                return Err(failed.with(RejectReason::ConnectTimeout));
+                let has_cause = tls_failure.is_some();
+                return Err(if has_cause {
+                    failed
+                } else {
+                    failed.with(RejectReason::ConnectTimeout)
+                });
             }
         }
         Err(failed)
@@ -153,15 +164,13 @@ impl Connector<'_> {
                 return Ok((Link::Used(used), address));
             }
             let until = attempt_deadline(until, index + 1 == count);
-            let connecting = self.connect_address(&address);
-            let connecting = backend.idle.give_up_while_connecting(connecting);
-            match timeout_at(until, connecting).await {
-                Ok(Ok(stream)) => return Ok((Link::New(stream), address)),
-                Ok(Err(error)) if classify(&error) == ConnectFailure::LocalResources => {
+            let connecting = self.connect_address(backend, &address, until);
+            match backend.idle.give_up_while_connecting(connecting).await {
+                Ok(stream) => return Ok((Link::New(stream), address)),
+                Err(error) if classify(&error) == ConnectFailure::LocalResources => {
                     return Err(error);
                 }
-                Ok(Err(error)) => last = error,
-                Err(elapsed) => last = elapsed.into(),
+                Err(error) => last = error,
             }
         }
         Err(last)
@@ -182,10 +191,19 @@ impl Connector<'_> {
         Ok(address_order(self.key, &found).into_iter().map(TargetAddr::Tcp).collect())
     }
 
-    async fn connect_address(&self, address: &TargetAddr) -> io::Result<Socket> {
-        let mut stream = self.net.connect(address).await?;
-        stream.write_all(&self.proxy_header).await?;
-        Ok(stream)
+    async fn connect_address(
+        &self,
+        backend: &Backend,
+        address: &TargetAddr,
+        until: Instant,
+    ) -> io::Result<Socket> {
+        let mut socket = timeout_at(until, self.net.connect(address)).await??;
+        timeout_at(until, socket.write_all(&self.proxy_header)).await??;
+        let Some(tls) = &backend.tls else { return Ok(socket) };
+        match timeout_at(until, tls.client.connect(socket)).await {
+            Ok(connected) => connected.map_err(|error| handshake_error(Some(&error))),
+            Err(_elapsed) => Err(handshake_error(None)),
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! backend is built from validated parts.
 
 pub(crate) mod admin_override;
+pub(crate) mod backend_tls;
 pub(crate) mod connect;
 pub(crate) mod connect_error;
 pub(crate) mod forward;
@@ -20,4 +21,5 @@ pub(crate) mod probe;
 pub(crate) mod resolve;
 #[cfg(test)]
 pub(crate) mod scripted;
+pub(crate) mod tls_failure;
 pub(crate) mod trailers;

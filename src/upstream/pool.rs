@@ -8,11 +8,12 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::admin_override::AdminOverride;
+use super::backend_tls::{BackendKey, BackendTls};
 use super::health::Health;
 use super::http1::idle_connections::IdleConnections;
 use super::resolve::CachedResolver;
 use crate::client::ClientKey;
-use crate::config::settings::pool::{BackendSettings, PoolSettings};
+use crate::config::settings::pool::{BackendSettings, PoolSettings, PoolTlsSettings};
 use crate::config::values::backend_address::BackendAddress;
 use crate::sys::clock::now;
 use crate::telemetry::events::{backend_connect_failed, backend_held, backend_recovered};
@@ -36,6 +37,8 @@ pub struct Backend {
     pub counts: Arc<BackendCounts>,
     /// Connections for further requests; kept across reloads.
     pub idle: Arc<IdleConnections>,
+    /// How connections are encrypted; `None` if they are not.
+    pub tls: Option<Arc<BackendTls>>,
     pub(super) resolver: CachedResolver,
 }
 
@@ -45,6 +48,8 @@ pub struct Backend {
 pub struct Pool {
     /// Name of the `[[pool]]`; `None` if the route lists the backends itself.
     pub name: Option<Arc<str>>,
+    /// TLS to the backends, if they have any.
+    pub tls: Option<Arc<PoolTlsSettings>>,
     backends: Arc<[Arc<Backend>]>,
 }
 
@@ -59,6 +64,8 @@ pub struct SharedBackendState {
     pub counts: Arc<BackendCounts>,
     /// Drain and weight set by an operator.
     pub admin_override: Arc<AdminOverride>,
+    /// How connections are encrypted.
+    pub tls: Option<Arc<BackendTls>>,
 }
 
 impl Backend {
@@ -75,6 +82,12 @@ impl Backend {
     /// What connection attempts showed, unless an operator has drained it.
     pub fn state(&self) -> BackendState {
         if self.is_draining() { BackendState::Drained } else { self.health.state() }
+    }
+
+    /// What identifies the backend beyond its pool.
+    pub fn key(&self) -> BackendKey {
+        let tls = self.tls.as_ref().map(|tls| tls.settings.clone());
+        BackendKey { id: self.id.clone(), address: self.address.clone(), tls }
     }
 
     /// Records an accepted connection, and logs that an ejected backend is back.
@@ -110,7 +123,8 @@ impl Pool {
         mut carried: impl FnMut(&BackendSettings) -> SharedBackendState,
     ) -> Self {
         let build = |settings: &BackendSettings| {
-            let SharedBackendState { health, idle, counts, admin_override } = carried(settings);
+            let SharedBackendState { health, idle, counts, admin_override, tls } =
+                carried(settings);
             Arc::new(Backend {
                 id: Arc::clone(&settings.id),
                 address: settings.address.clone(),
@@ -119,16 +133,22 @@ impl Pool {
                 health,
                 counts,
                 idle,
+                tls,
                 resolver: CachedResolver::default(),
             })
         };
         let backends = settings.backends.iter().map(build).collect();
-        Self { name: settings.name.clone(), backends }
+        Self { name: settings.name.clone(), tls: settings.tls.clone(), backends }
     }
 
     /// The configuration key that lists the backends.
     pub fn backends_key(&self) -> &'static str {
         if self.name.is_some() { "pool.backends" } else { "route.backends" }
+    }
+
+    /// Whether certificates of the backends are verified; `None` without TLS.
+    pub fn is_verified(&self) -> Option<bool> {
+        self.tls.as_ref().map(|tls| !tls.insecure_skip_verify)
     }
 
     /// All backends in configuration order.

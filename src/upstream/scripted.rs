@@ -27,6 +27,7 @@ pub(crate) fn backend_at((host, port): (&str, u16)) -> Arc<Backend> {
         health: Arc::new(Health::default()),
         counts: Default::default(),
         idle: Default::default(),
+        tls: None,
         resolver: Default::default(),
     })
 }

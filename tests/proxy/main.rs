@@ -17,6 +17,8 @@ mod backend_connect;
 mod backend_frames;
 mod backend_keep_alive;
 mod backend_responses;
+mod backend_tls;
+mod backend_tls_failures;
 mod backpressure_memory;
 mod before_101;
 mod broken_responses;

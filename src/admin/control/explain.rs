@@ -264,7 +264,12 @@ impl ExplainTrail {
         let rest: Vec<String> = order.iter().skip(1).map(show).collect();
         let then =
             if rest.is_empty() { String::new() } else { format!("; then {}", rest.join(", ")) };
-        let of_pool = route.pool.name.as_deref().map(|name| format!(" of pool \"{name}\""));
+        let tls = match route.pool.is_verified() {
+            Some(true) => ", over TLS",
+            Some(false) => ", over TLS without verification",
+            None => "",
+        };
+        let of_pool = route.pool.name.as_deref().map(|name| format!(" of pool \"{name}\"{tls}"));
         let result = format!("{}{then}{}", show(first), of_pool.unwrap_or_default());
         if !order.iter().any(|backend| backend.state().is_available()) {
             self.fail("backend", format!("all are down; a request would still try {result}"), key);

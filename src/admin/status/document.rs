@@ -208,6 +208,7 @@ fn pool(route: &Route, failures: &dyn Fn(&Backend) -> Option<u64>) -> Value {
     json!({
         "route": &*route.name,
         "pool": route.pool.name.as_deref(),
+        "tls": route.pool.is_verified().map(|is_verified| json!({ "verified": is_verified })),
         "drained": route.is_draining(),
         "maintenance": route.maintenance.cause().map(MaintenanceCause::as_str),
         "tunnels": open,

@@ -208,17 +208,41 @@ impl BothSettings<'_> {
             (None, None) => return None,
         };
         let mut keys = Vec::new();
-        for (entry_before, entry_after) in before.entries.iter().zip(&after.entries) {
-            let key = after.key(entry_after);
-            let is_same = entry_before.value.is_same(&entry_after.value);
-            if !is_same && is_reported(&before.key(entry_before), &key) {
-                let before = Some(entry_before.value.text.clone());
-                let after = Some(entry_after.value.text.clone());
-                keys.push((ChangedKey { key, before, after }, entry_after.applies_to));
+        for (entry_before, entry_after) in rows(&before.entries, &after.entries) {
+            let value = |entry: &KeyEntry| entry.value.text.clone();
+            let (before, after, is_same) = match (entry_before, entry_after) {
+                (Some(of_before), Some(of_after)) => (
+                    before.key(of_before),
+                    after.key(of_after),
+                    of_before.value.is_same(&of_after.value),
+                ),
+                (Some(entry), None) => (before.key(entry), before.key(entry), false),
+                (None, Some(entry)) => (after.key(entry), after.key(entry), false),
+                (None, None) => continue,
+            };
+            let Some(entry) = entry_after.or(entry_before) else { continue };
+            if !is_same && is_reported(&before, &after) {
+                let (before, key) = (entry_before.map(value), after);
+                let after = entry_after.map(value);
+                keys.push((ChangedKey { key, before, after }, entry.applies_to));
             }
         }
         (!keys.is_empty()).then_some(GroupChanges { kind: CHANGED, keys })
     }
+}
+
+/// Pairs the rows of a group by their names. Most groups have the same rows before and after.
+fn rows<'e>(
+    before: &'e [KeyEntry],
+    after: &'e [KeyEntry],
+) -> Vec<(Option<&'e KeyEntry>, Option<&'e KeyEntry>)> {
+    let names = |rows: &'e [KeyEntry]| rows.iter().map(|row| &row.name);
+    if names(before).eq(names(after)) {
+        return before.iter().map(Some).zip(after.iter().map(Some)).collect();
+    }
+    let by_index = pairs(names(before), names(after)).into_iter();
+    let row = |rows: &'e [KeyEntry], index: Option<usize>| index.and_then(|index| rows.get(index));
+    by_index.map(|(left, right)| (row(before, left), row(after, right))).collect()
 }
 
 /// The differences of one group.

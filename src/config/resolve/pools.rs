@@ -2,11 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::addresses::ListenAddresses;
 use super::defaults::value_or;
 use super::names::UniqueNames;
+use super::pool_tls::pool_tls;
 use crate::config::schema::ConfigFile;
 use crate::config::schema::pool::{BackendItem, PoolTable};
 use crate::config::schema::route::RouteTable;
@@ -22,6 +24,7 @@ use crate::config::values::scalars::{Label, Weight};
 
 /// The pools that have a name, from which routes choose.
 pub(crate) struct Pools<'f> {
+    dir: &'f Path,
     addresses: &'f ListenAddresses,
     named: Vec<Arc<PoolSettings>>,
     by_name: HashMap<Arc<str>, usize>,
@@ -33,6 +36,7 @@ impl<'f> Pools<'f> {
     /// Converts the tables `[[pool]]`.
     pub(crate) fn new(
         file: &ConfigFile,
+        dir: &'f Path,
         addresses: &'f ListenAddresses,
         sink: &mut DiagnosticSink<'_>,
     ) -> Self {
@@ -40,7 +44,7 @@ impl<'f> Pools<'f> {
         let is_incomplete =
             file.pools.is_invalid() || tables.iter().any(|table| table.name.is_invalid());
         let mut pools =
-            Self { addresses, named: Vec::new(), by_name: HashMap::new(), is_incomplete };
+            Self { dir, addresses, named: Vec::new(), by_name: HashMap::new(), is_incomplete };
         let mut names = UniqueNames::default();
         for table in tables {
             pools.add(table, &mut names, sink);
@@ -59,7 +63,7 @@ impl<'f> Pools<'f> {
         route: &RouteTable,
         sink: &mut DiagnosticSink<'_>,
     ) -> Arc<PoolSettings> {
-        let own = || PoolSettings { name: None, backends: Vec::new() };
+        let own = || PoolSettings { name: None, backends: Vec::new(), tls: None };
         let Some(Located { value: PoolChoice(Some(name)), location }) = route.pool.located() else {
             let backends = backends(&route.backends, self.addresses, sink);
             return Arc::new(PoolSettings { backends, ..own() });
@@ -80,13 +84,14 @@ impl<'f> Pools<'f> {
 
     fn add(&mut self, table: &PoolTable, names: &mut UniqueNames, sink: &mut DiagnosticSink<'_>) {
         let backends = backends(&table.backends, self.addresses, sink);
+        let tls = pool_tls(table, self.dir, sink);
         let Some(Located { value: PoolName(name), location }) = table.name.located() else {
             return;
         };
         let owner = &table.location.key;
         names.reserve(name, owner, location, "give each pool its own name", sink);
         self.by_name.entry(name.clone()).or_insert(self.named.len());
-        self.named.push(Arc::new(PoolSettings { name: Some(name.clone()), backends }));
+        self.named.push(Arc::new(PoolSettings { name: Some(name.clone()), backends, tls }));
     }
 
     fn unknown(&self, name: &str) -> Problem {
@@ -107,7 +112,7 @@ impl<'f> Pools<'f> {
 }
 
 impl Settings {
-    /// Pools that no route uses.
+    /// Pools that no route uses, and those whose backends are not verified.
     pub fn pool_warnings(&self) -> Vec<LateDiagnostic> {
         let used: HashSet<&str> =
             self.routes.iter().filter_map(|route| route.pool.name.as_deref()).collect();
@@ -121,7 +126,7 @@ impl Settings {
             );
             LateDiagnostic { key: format!("pool[{index}].name"), problem }
         };
-        pools.map(warning).collect()
+        pools.map(warning).chain(self.unverified_pools()).collect()
     }
 }
 

@@ -80,8 +80,7 @@ pub fn known_keys() -> &'static [String] {
 
 /// Recorded by reading a document that has each table once, so there is no list to maintain.
 static KNOWN: LazyLock<Vec<String>> = LazyLock::new(|| {
-    let text =
-        "[[listener]]\n[[certificate]]\n[[route]]\nbackends = [{}]\n[[pool]]\nbackends = [{}]\n";
+    let text = "[[listener]]\n[[certificate]]\n[[route]]\nbackends = [{}]\n[[pool]]\nbackends = [{}]\ntls = {}\n";
     let (root, _) = DeTable::parse_recoverable(text);
     let mut sink = DiagnosticSink::recording_keys(text);
     ConfigFile::read(root.get_ref(), &mut sink);

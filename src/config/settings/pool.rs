@@ -1,6 +1,7 @@
 //! Pools: backends and how they are reached.
 
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::values::backend_address::BackendAddress;
@@ -12,6 +13,33 @@ pub struct PoolSettings {
     pub name: Option<Arc<str>>,
     /// Backends: at least one, with unique ids.
     pub backends: Vec<BackendSettings>,
+    /// How connections to the backends are encrypted; `None` if they are not.
+    pub tls: Option<Arc<PoolTlsSettings>>,
+}
+
+/// TLS to the backends of a pool.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PoolTlsSettings {
+    /// File with the issuers that are trusted; `None` for those of the system.
+    pub ca: Option<PathBuf>,
+    /// The name that is requested (SNI); `None` for the host of each backend, or no name for an IP address.
+    pub server_name: Option<Arc<str>>,
+    /// The name or IP address that certificates must be valid for; `None` for the server name, or the host of
+    /// each backend.
+    pub verify_name: Option<Arc<str>>,
+    /// What tidegate shows to backends that ask for a certificate.
+    pub certificate: Option<ClientCertificate>,
+    /// Any certificate is accepted.
+    pub insecure_skip_verify: bool,
+}
+
+/// The PEM files of a client certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ClientCertificate {
+    /// The chain, the client's own certificate first.
+    pub chain: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
 }
 
 /// One backend of a pool.

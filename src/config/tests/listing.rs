@@ -181,6 +181,12 @@ records_per_client = "9/s"
 [[pool]]
 name = "chat"
 backends = ["c:1", { address = "d:1", weight = 2, id = "d" }]
+[pool.tls]
+ca = "/etc/ca.pem"
+server_name = "app.internal"
+verify_name = "192.0.2.1"
+certificate = "/etc/client.pem"
+key = "/etc/client.key"
 
 [[route]]
 host = "pool.example.com"
@@ -250,7 +256,7 @@ fn every_known_key_is_listed() {
         !known_keys().iter().any(|other| below(other) || item(other))
     };
     let known: BTreeSet<String> = known_keys().iter().filter(leaf).cloned().collect();
-    let pool = "[[pool]]\nname = \"chat\"\nbackends = [\"127.0.0.1:9001\"]\n";
+    let pool = "[[pool]]\nname = \"chat\"\nbackends = [\"127.0.0.1:9001\"]\ntls = true\n";
     for text in [&format!("{EXAMPLE}{pool}"), FULL] {
         let listed: BTreeSet<String> =
             effective(&parse(text)).iter().map(|key| without_indices(&key.key)).collect();

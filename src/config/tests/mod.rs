@@ -65,6 +65,7 @@ mod http_policies;
 mod ineffective;
 mod listing;
 mod policies;
+mod pool_tls;
 mod pools;
 mod reading;
 mod route_overrides;

@@ -122,8 +122,8 @@ fn backend_must_be_host_and_port() {
             "route[0].backends[0]: a backend is only a host and a port (write \"app:9001\", and path = \
              \"/ws\" in the route if it serves only this path the path of a request is passed on unchanged)",
             "route[0].backends[1]: a backend is only a host and a port (write \"app:9001\")",
-            "route[0].backends[2]: TLS to backends is not supported \
-             (write the host and port of a plain HTTP backend, as in \"127.0.0.1:9001\")",
+            "route[0].backends[2]: a backend is only a host and a port (write \"app:443\" in a [[pool]] with \
+             tls = true, and pool = its name in the route)",
             "route[0].backends[3]: \"app\" has no port (write \"app:9001\" if the port is 9001)",
             "route[0].backends[4]: \"::1\" has no port (write \"[::1]:9001\" if the port is 9001)",
             "route[0].backends[5]: 9001 has no host (write \"127.0.0.1:9001\")",

@@ -56,7 +56,8 @@ fn misplaced_key_names_the_right_table() {
         [
             "route[0].idle: unknown key (\"idle\" belongs in [limits] or in [route.limits] \
              or in [route.timeouts] or in [timeouts])",
-            "route[0].tls: unknown key (\"tls\" belongs in [[listener]] or in [timeouts])",
+            "route[0].tls: unknown key (\"tls\" belongs in [[listener]] or in [[pool]] \
+             or in [timeouts])",
             "route[0].concurrency: unknown table (\"concurrency\" belongs at the top level)",
         ]
     );

@@ -144,7 +144,7 @@ fn directives_without_a_counterpart_say_what_happens() {
     for (key, note) in [
         ("backup", "nothing to write: the other backends"),
         ("max_fails", "nothing to write: a backend that refuses"),
-        ("tls", "TLS to backends is not supported"),
+        ("tls", "write tls in [[pool]]"),
     ] {
         let found = errors_replacing("\"127.0.0.1:9001\"", &backend(key));
         let expected = format!("route[0].backends[0].{key}: unknown key ({note}");

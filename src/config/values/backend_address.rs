@@ -97,8 +97,12 @@ fn extra_parts(text: &str) -> Option<Problem> {
     let path = path.split(['?', '#']).next().unwrap_or(path).trim_end_matches('/');
     let port = if rest.contains(':') { "" } else { ":80" };
     Some(match scheme {
-        "https" | "wss" => Problem::new("TLS to backends is not supported")
-            .help("write the host and port of a plain HTTP backend, as in \"127.0.0.1:9001\""),
+        "https" | "wss" => {
+            let port = if rest.contains(':') { "" } else { ":443" };
+            Problem::new("a backend is only a host and a port").help(format!(
+                "write \"{rest}{port}\" in a [[pool]] with tls = true, and pool = its name in the route"
+            ))
+        }
         _ if path.is_empty() => Problem::new("a backend is only a host and a port")
             .help(format!("write \"{rest}{port}\"")),
         _ => Problem::new("a backend is only a host and a port").help(format!(

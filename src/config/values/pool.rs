@@ -1,11 +1,14 @@
-//! The names of pools.
+//! The names of pools, and the values of TLS to backends.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use rustls::pki_types::ServerName;
 use toml::de::DeValue;
 
 use super::scalars::Label;
 use crate::config::toml::diagnostic::Problem;
+use crate::config::toml::scalar::text;
 use crate::config::toml::value::TomlValue;
 
 /// The name of a pool.
@@ -35,6 +38,54 @@ impl TomlValue for PoolChoice {
         }
         let Label(name) = Label::read(value)?;
         Ok(Self((&*name != OFF).then_some(name)))
+    }
+}
+
+/// A file with trusted issuers, or `"system"` (`None`) for those of the system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TrustedIssuers(pub(crate) Option<PathBuf>);
+
+impl TomlValue for TrustedIssuers {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
+        match value.as_str() {
+            Some("system") => Ok(Self(None)),
+            Some(_) => PathBuf::read(value).map(Some).map(Self),
+            None => {
+                let problem = PathBuf::read(value).err();
+                let problem = problem.unwrap_or_else(|| Problem::new("this is not a path"));
+                Err(problem.help("write \"system\", or the path of a PEM file: ca = \"ca.pem\""))
+            }
+        }
+    }
+}
+
+/// A name in a certificate: that of a host, or an IP address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CertificateName(pub(crate) Arc<str>);
+
+impl TomlValue for CertificateName {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
+        let name = text(value, "the name in a certificate")?;
+        match ServerName::try_from(name) {
+            Ok(_) => Ok(Self(name.to_lowercase().into())),
+            Err(_) => Err(Problem::new(format!("\"{name}\" cannot be the name in a certificate"))
+                .help("write one host name or IP address, without a port and wildcards")),
+        }
+    }
+}
+
+/// A name for SNI, which cannot be an IP address (RFC 6066 3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SniName(pub(crate) Arc<str>);
+
+impl TomlValue for SniName {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
+        let CertificateName(name) = CertificateName::read(value)?;
+        if matches!(ServerName::try_from(&*name), Ok(ServerName::IpAddress(_))) {
+            let problem = Problem::new("an IP address is never sent as a server name");
+            return Err(problem.help(format!("write verify_name = \"{name}\"")));
+        }
+        Ok(Self(name))
     }
 }
 

@@ -1,14 +1,13 @@
 //! Appends what rustls encodes to a buffer that grows as required.
 
 use rustls::Error as TlsError;
-use rustls::server::ServerConnectionData;
 use rustls::unbuffered::{EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError};
 
 use crate::net::scratch::WriteBuffer;
 
 /// Appends a pending record of the TLS layer to `out`.
-pub(super) fn encode(
-    mut data: EncodeTlsData<'_, ServerConnectionData>,
+pub(super) fn encode<Data>(
+    mut data: EncodeTlsData<'_, Data>,
     out: &mut WriteBuffer,
 ) -> Result<(), TlsError> {
     append(out, RECORD_OVERHEAD_BYTES, |spare| match data.encode(spare) {

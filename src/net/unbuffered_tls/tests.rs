@@ -1,5 +1,7 @@
 //! [`UnbufferedTls`] over pipes: what it keeps, its handshake, and its limits.
 
+use std::future::poll_fn;
+
 use rustls::{ContentType, ServerConfig};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
 use tokio_rustls::client::TlsStream;
@@ -12,6 +14,7 @@ use crate::net::testing::{
 use crate::net::tls_engine::{EngineConfig, ServerEngine};
 
 mod budget;
+mod client;
 mod equivalence;
 mod tickets;
 
@@ -24,7 +27,7 @@ async fn accept(
         .map(|stream| *stream)
 }
 
-fn is_idle<Io: Transport>(stream: &UnbufferedTlsStream<Io>) -> bool {
+fn is_idle<E: Engine, Io: Transport>(stream: &UnbufferedTls<E, Io>) -> bool {
     stream.undecrypted.is_empty() && stream.after_handshake.is_none() && stream.backlog() == 0
 }
 

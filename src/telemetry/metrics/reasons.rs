@@ -9,6 +9,7 @@ use ws::{LimitKind, ProtocolError, Side, TerminationReason, Violation};
 
 use crate::reject::abort::AbortCause;
 use crate::reject::address_rule::AddressRule;
+use crate::reject::backend_tls::BackendTlsFailure;
 use crate::reject::drop_reason::{DropReason, ShedCause};
 use crate::reject::invalid_head::{Addressed, InvalidHead};
 use crate::reject::maintenance::MaintenanceCause;
@@ -99,6 +100,7 @@ pub fn reject_index(reason: &RejectReason) -> Option<usize> {
         RejectReason::ClientRequestRate => 28 + AbortCause::ALL.len(),
         RejectReason::BodyTooSlow => 29 + AbortCause::ALL.len(),
         RejectReason::ClientRequestLimit => 30 + AbortCause::ALL.len(),
+        RejectReason::BackendTls(failure) => 31 + AbortCause::ALL.len() + *failure as usize,
         RejectReason::Redirected(_) => return None,
     })
 }
@@ -227,7 +229,7 @@ static DROP_REASONS: [DropReason; 19] = [
     DropReason::Shed(ShedCause::Connections),
 ];
 
-const REJECT_REASONS: [RejectReason; 31 + AbortCause::ALL.len()] = [
+const REJECT_REASONS: [RejectReason; 31 + AbortCause::ALL.len() + BackendTlsFailure::ALL.len()] = [
     RejectReason::RequestInvalid(""),
     RejectReason::UriTooLong,
     RejectReason::Expect,
@@ -265,6 +267,18 @@ const REJECT_REASONS: [RejectReason; 31 + AbortCause::ALL.len()] = [
     RejectReason::ClientRequestRate,
     RejectReason::BodyTooSlow,
     RejectReason::ClientRequestLimit,
+    RejectReason::BackendTls(BackendTlsFailure::ALL[0]),
+    RejectReason::BackendTls(BackendTlsFailure::ALL[1]),
+    RejectReason::BackendTls(BackendTlsFailure::ALL[2]),
+    RejectReason::BackendTls(BackendTlsFailure::ALL[3]),
+    RejectReason::BackendTls(BackendTlsFailure::ALL[4]),
+    RejectReason::BackendTls(BackendTlsFailure::ALL[5]),
+    RejectReason::BackendTls(BackendTlsFailure::ALL[6]),
+    RejectReason::BackendTls(BackendTlsFailure::ALL[7]),
+    RejectReason::BackendTls(BackendTlsFailure::ALL[8]),
+    RejectReason::BackendTls(BackendTlsFailure::ALL[9]),
+    RejectReason::BackendTls(BackendTlsFailure::ALL[10]),
+    RejectReason::BackendTls(BackendTlsFailure::ALL[11]),
 ];
 
 /// Every termination reason except violations, which follow once per side.

@@ -15,7 +15,7 @@ pub(super) fn names(chain: &[CertificateDer<'_>]) -> Vec<String> {
 
 /// Start and end of the first certificate's validity period, in seconds since 1970; `None` if it
 /// cannot be read.
-pub(super) fn validity(chain: &[CertificateDer<'_>]) -> Option<(u64, u64)> {
+pub(in crate::tls) fn validity(chain: &[CertificateDer<'_>]) -> Option<(u64, u64)> {
     let leaf = EndEntityCert::try_from(chain.first()?).ok()?;
     // webpki reports these dates only in the error for a time outside of the period, so verify at
     // the earliest and at the latest time. It checks the dates before everything else.

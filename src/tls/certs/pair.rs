@@ -19,19 +19,19 @@ use crate::config::settings::CertificateSource;
 use crate::sys::file_identity::FileIdentity;
 
 /// A usable chain with its key.
-pub(super) struct CertPair {
+pub(in crate::tls) struct CertPair {
     /// The chain, and the private key of its first certificate.
-    pub(super) key: CertifiedKey,
+    pub(in crate::tls) key: CertifiedKey,
     /// The state of the files when they were read.
     pub(super) files: FileState,
     /// Problems that may make clients reject the chain, or expose the key.
-    pub(super) warnings: Vec<CertProblem>,
+    pub(in crate::tls) warnings: Vec<CertProblem>,
 }
 
 /// A problem with one of the two files; `of` is its key in the configuration, `chain` or `key`.
-pub(super) struct CertProblem {
-    pub(super) of: &'static str,
-    pub(super) problem: String,
+pub(in crate::tls) struct CertProblem {
+    pub(in crate::tls) of: &'static str,
+    pub(in crate::tls) problem: String,
 }
 
 impl CertProblem {
@@ -68,8 +68,26 @@ impl FileState {
 ///
 /// # Errors
 /// All problems of both files.
-pub(super) fn read(source: &CertificateSource) -> Result<CertPair, Vec<CertProblem>> {
+pub(in crate::tls) fn read(source: &CertificateSource) -> Result<CertPair, Vec<CertProblem>> {
     read_by(source, read_once)
+}
+
+/// The certificates of a file with trusted issuers.
+///
+/// # Errors
+/// The file cannot be read, or has no certificate.
+pub(in crate::tls) fn issuers(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let named = |problem: &str| format!("{}: {problem}", path.display());
+    let pem = pem(path)?;
+    let items = items(&pem).map_err(named)?;
+    let certificate = |item| {
+        if let Item::X509Certificate(certificate) = item { Some(certificate) } else { None }
+    };
+    let found: Vec<_> = items.into_iter().filter_map(certificate).collect();
+    if found.is_empty() {
+        return Err(named("the file holds no certificate"));
+    }
+    Ok(found)
 }
 
 fn read_by(

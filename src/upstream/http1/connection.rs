@@ -11,6 +11,7 @@ use crate::http::head_limits::HeadLimits;
 use crate::net::Transport as _;
 use crate::net::socket::Socket;
 use crate::reject::RejectReason;
+use crate::upstream::tls_failure::of_exchange;
 
 /// Error of a request body, in the form hyper requires.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -78,6 +79,9 @@ impl HttpConnection {
 pub(super) fn classify_error(error: &hyper::Error) -> RejectReason {
     if error.is_user() {
         return RejectReason::RequestInvalid("the request body ended early");
+    }
+    if let Some(failure) = of_exchange(error) {
+        return RejectReason::BackendTls(failure);
     }
     RejectReason::BackendHandshakeInvalid(if error.is_parse_too_large() {
         HEAD_TOO_LARGE

@@ -4,10 +4,9 @@
 pub(super) fn other_protocol(received: &[u8]) -> Option<&'static str> {
     match received {
         // The header of a record with an alert or a handshake message (RFC 8446 5.1).
-        [0x15 | 0x16, 3, 0..=4, ..] => Some(
-            "the backend answered with TLS; connections to backends are not encrypted, so let it listen \
-             for plain HTTP on another port",
-        ),
+        [0x15 | 0x16, 3, 0..=4, ..] => {
+            Some("the backend answered with TLS; put it into a [[pool]] with tls = true")
+        }
         // A SETTINGS frame of stream 0, with which every HTTP/2 server begins (RFC 9113 3.4 and 6.5).
         [0, _, _, 4, 0, 0, 0, 0, 0, ..] => {
             Some("the backend answered with HTTP/2; let it accept HTTP/1.1 on this port or another")

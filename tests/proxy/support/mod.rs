@@ -14,6 +14,7 @@ mod scrape;
 mod service_manager;
 mod temp_dir;
 mod test_bed;
+pub mod tls_backend;
 mod trust_any;
 pub mod wire;
 

@@ -190,7 +190,8 @@
   function showPools(status) {
     const rows = (pools) => pools.flatMap((pool) => {
       const most = pool.tunnels_max === null ? "" : ` of at most ${integer.format(pool.tunnels_max)}`;
-      const name = pool.pool === null ? "" : ` (pool ${pool.pool})`;
+      const tls = pool.tls === null ? "" : pool.tls.verified ? ", TLS" : ", TLS, certificates NOT VERIFIED";
+      const name = pool.pool === null ? "" : ` (pool ${pool.pool}${tls})`;
       const head = [{ text: `${pool.route}${name}: ${count(pool.tunnels, "tunnel", "tunnels")}${most}`, span: 6 }];
       const backends = pool.backends.map((backend) => [
         { text: backend.id },

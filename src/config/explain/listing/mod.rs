@@ -51,7 +51,7 @@ static APPLIES_TO: LazyLock<HashMap<String, AppliesTo>> = LazyLock::new(|| {
     let text = "[[listener]]\naddress = \"127.0.0.1:1\"\n\
                 [[certificate]]\nchain = \"c\"\nkey = \"k\"\n\
                 [[route]]\nhost = \"*\"\norigins = [\"*\"]\nbackends = [\"127.0.0.1:2\"]\n\
-                [[pool]]\nname = \"p\"\nbackends = [\"127.0.0.1:2\"]\n";
+                [[pool]]\nname = \"p\"\nbackends = [\"127.0.0.1:2\"]\ntls = true\n";
     let mut applies_to = HashMap::new();
     if let Ok(settings) = Settings::parse(text, "") {
         groups(&settings, |group| {

@@ -1,7 +1,10 @@
 //! The listing's rows for pools and for backends.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use super::key_group::KeyGroup;
-use super::value::{plain, text};
+use super::value::{or_auto, or_off, plain, text};
 use crate::config::explain::effect::AppliesTo::Requests;
 use crate::config::settings::Settings;
 use crate::config::settings::pool::{BackendSettings, PoolSettings};
@@ -47,10 +50,23 @@ impl BackendList {
     }
 }
 
-/// The keys of a `[[pool]]` without its backends.
+/// The keys of a `[[pool]]` without its backends, and of its TLS if it has any.
 pub fn pool(settings: &Settings, index: usize) -> Option<KeyGroup> {
-    let name = settings.pools.get(index)?.name.as_deref()?;
+    let pool = settings.pools.get(index)?;
+    let name = pool.name.as_deref()?;
     let mut group = KeyGroup::new(format!("pool[{index}]"));
     group.add("name", Requests, text(name));
+    if let Some(tls) = &pool.tls {
+        let name = |name: &Option<Arc<str>>| or_auto(name.as_deref(), text);
+        let file = |path: Option<&PathBuf>| or_off(path, |path| text(path.display()));
+        let certificate = tls.certificate.as_ref();
+        let ca = tls.ca.as_ref().map_or_else(|| text("system"), |path| text(path.display()));
+        group.add("tls.ca", Requests, ca);
+        group.add("tls.server_name", Requests, name(&tls.server_name));
+        group.add("tls.verify_name", Requests, name(&tls.verify_name));
+        group.add("tls.certificate", Requests, file(certificate.map(|of| &of.chain)));
+        group.add("tls.key", Requests, file(certificate.map(|of| &of.key)));
+        group.add("tls.insecure_skip_verify", Requests, plain(tls.insecure_skip_verify));
+    }
     Some(group)
 }

@@ -94,7 +94,7 @@ pub(super) const SYNONYMS: &[Synonym] = &[
         keys: &["listener[]", "route[]"],
         note: "the first has the address, the second a host, a path and its backends",
     },
-    note(&["backends.ssl", "backends.tls", "backends.https"], "TLS to backends is not supported"),
+    key(&["backends.ssl", "backends.tls", "backends.https"], &["pool[].tls"]),
     note(&["ssl", "https"], "nothing to write: a listener uses TLS unless it has tls = false"),
     Synonym {
         names: &["default_server", "default_sni"],
@@ -206,10 +206,11 @@ pub(super) const SYNONYMS: &[Synonym] = &[
         &["backup"],
         "nothing to write: the other backends of the list serve the clients of one that is down",
     ),
-    note(
-        &["proxy_ssl", "proxy_ssl_verify", "insecure_skip_verify", "servers_transport"],
-        "TLS to backends is not supported",
-    ),
+    key(&["proxy_ssl", "servers_transport"], &["pool[].tls"]),
+    key(&["proxy_ssl_trusted_certificate", "ca_file", "root_cas"], &["pool[].tls.ca"]),
+    key(&["proxy_ssl_name"], &["pool[].tls.server_name"]),
+    key(&["verifyhost"], &["pool[].tls.verify_name"]),
+    key(&["proxy_ssl_verify"], &["pool[].tls.insecure_skip_verify"]),
     key(&["send_proxy", "send_proxy_v2"], &["route[].proxy_protocol"]),
     note(
         &["upgrade", "websocket", "websockets", "proxy_http_version"],

@@ -1,0 +1,42 @@
+//! What the two sides of a connection have in common, which rustls implements for each separately.
+
+use rustls::CommonState;
+use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::UnbufferedStatus;
+
+/// A connection of rustls that owns no buffers.
+pub trait TlsConnection: Unpin {
+    /// What rustls keeps for this side.
+    type Data;
+
+    /// Processes the records at the front of `input` up to the next state.
+    fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
+
+    /// What both sides know of a connection.
+    fn common_state(&self) -> &CommonState;
+}
+
+impl TlsConnection for UnbufferedServerConnection {
+    type Data = ServerConnectionData;
+
+    fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(input)
+    }
+
+    fn common_state(&self) -> &CommonState {
+        self
+    }
+}
+
+impl TlsConnection for UnbufferedClientConnection {
+    type Data = ClientConnectionData;
+
+    fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(input)
+    }
+
+    fn common_state(&self) -> &CommonState {
+        self
+    }
+}
