@@ -133,6 +133,14 @@ pub enum Role {
         #[arg(long)]
         reset: bool,
     },
+    /// Send given bytes on many connections, again and again, whatever the peer answers; the unit is one
+    /// connection
+    Attack {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        attack: AttackOptions,
+    },
     /// Echo on some of many open tunnels; the unit is one echo
     CostAt {
         #[command(flatten)]
@@ -201,12 +209,56 @@ pub struct Common {
     pub inflight: usize,
     #[arg(long)]
     pub path: Option<String>,
-    /// Number of source addresses from 127.0.0.2 on; 1 leaves the choice to the kernel
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=250))]
-    pub sources: u8,
+    /// Number of source addresses from 127.0.0.2 on [default: the kernel chooses]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=250))]
+    pub sources: Option<u8>,
     /// Concurrent handshakes [default: 8 in `handshake`, otherwise 64]
     #[arg(long, value_parser = some)]
     pub concurrency: Option<usize>,
+}
+
+/// What each connection of an attack does: --first, then --repeat or --records, then its end.
+#[derive(Args, Clone, Debug)]
+pub struct AttackOptions {
+    /// File with the first bytes; with several, connections take them in turn
+    #[arg(long)]
+    pub first: Vec<PathBuf>,
+    /// Wait for a byte of the answer to --first
+    #[arg(long)]
+    pub answer: bool,
+    /// File with the bytes to repeat
+    #[arg(long)]
+    pub repeat: Option<PathBuf>,
+    /// Send each repetition only after a byte of the answer to the one before
+    #[arg(long)]
+    pub paced: bool,
+    /// Before each repetition, send as many TLS records without content as libraries accept
+    #[arg(long, value_enum, requires = "repeat", conflicts_with = "plain")]
+    pub records: Option<Records>,
+    /// Number of repetitions [default: until the peer closes]
+    #[arg(long)]
+    pub times: Option<u64>,
+    /// Seconds between repetitions, and before a connection is opened again
+    #[arg(long, default_value_t = 0.0, value_parser = seconds)]
+    pub pause: f64,
+    /// Plaintext bytes of each TLS record
+    #[arg(long, default_value_t = 16 << 10, value_parser = some)]
+    pub record: usize,
+    /// Do not read what the peer sends
+    #[arg(long)]
+    pub unread: bool,
+    /// Close the sending side after the repetitions
+    #[arg(long)]
+    pub half_close: bool,
+    /// Wait for the peer to close instead of resetting the connection
+    #[arg(long)]
+    pub stay: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Records {
+    Empty,
+    KeyUpdate,
 }
 
 fn resolve(text: &str) -> Result<SocketAddr, String> {

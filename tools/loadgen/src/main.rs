@@ -115,6 +115,9 @@ async fn run(role: Role) -> Result<Map<String, Value>, Error> {
         Role::Broadcast { common, rate } => {
             scenario::broadcast::run(&Plan::new(common, false)?, rate).await
         }
+        Role::Attack { common, attack } => {
+            scenario::attack::run(Rc::new(Plan::unverified(common)?), &attack).await
+        }
         Role::Idle { common, hold } => scenario::idle::run(&Plan::new(common, false)?, hold).await,
         Role::Churn { common, waves, reset } => {
             scenario::churn::run(&Plan::new(common, false)?, waves, reset).await
@@ -136,6 +139,7 @@ impl Role {
             Self::Http { .. } => "http",
             Self::OpenLoop { .. } => "open-loop",
             Self::Broadcast { .. } => "broadcast",
+            Self::Attack { .. } => "attack",
             Self::Idle { .. } => "idle",
             Self::Churn { .. } => "churn",
             Self::CostAt { .. } => "cost-at",

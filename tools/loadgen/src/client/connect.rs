@@ -31,9 +31,11 @@ pub struct Connector {
     pub target: SocketAddr,
     pub host: String,
     pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
-    /// Number of source addresses to alternate between; 1 leaves the choice to the kernel.
-    pub sources: u8,
+    /// Number of source addresses to alternate between; `None` leaves the choice to the kernel.
+    pub sources: Option<u8>,
     pub next_source: Cell<u64>,
+    /// Bytes sent by all TLS handshakes, and with them.
+    pub handshake_bytes: Cell<u64>,
     pub buffers: Rc<SharedBuffers>,
     /// The deadline of each step: connect, TLS handshake, upgrade.
     pub step_timeout: Cell<Duration>,
@@ -66,7 +68,8 @@ impl Connector {
         let tls = match &self.tls {
             Some((config, name)) => {
                 let mut tls = Box::new(Tls::new(config, name)?);
-                let handshake = handshake(&mut stream, &mut tls, &mut wire, request);
+                let sent = &self.handshake_bytes;
+                let handshake = handshake(&mut stream, &mut tls, &mut wire, request, sent);
                 within("TLS handshake", self.step_timeout.get(), handshake).await?;
                 Some(tls)
             }
@@ -85,9 +88,8 @@ impl Connector {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
         };
-        if self.sources > 1 {
-            let next =
-                self.next_source.replace(self.next_source.get() + 1) % u64::from(self.sources);
+        if let Some(sources) = self.sources {
+            let next = self.next_source.replace(self.next_source.get() + 1) % u64::from(sources);
             let last = 2 + next.min(252) as u8;
             socket.bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)), 0))?;
         }
@@ -129,6 +131,7 @@ async fn handshake(
     tls: &mut Tls,
     wire: &mut Vec<u8>,
     request: &[u8],
+    sent: &Cell<u64>,
 ) -> Result<(), Error> {
     loop {
         let mut out = WriteBuffer::default();
@@ -140,6 +143,7 @@ async fn handshake(
             tls.encrypt(request, &mut out)?;
         }
         stream.write_all(out.as_slice()).await?;
+        sent.set(sent.get() + out.as_slice().len() as u64);
         if progress.open {
             return Ok(());
         }

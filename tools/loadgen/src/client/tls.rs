@@ -57,6 +57,8 @@ pub fn config(
         builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified))
     };
     let mut config = builder.with_no_client_auth();
+    // For `RecordWriter`; costs nothing.
+    config.enable_secret_extraction = true;
     config.resumption = match tickets {
         Some(tickets) => Resumption::store(tickets),
         None => Resumption::disabled(),
@@ -176,6 +178,11 @@ impl Tls {
     /// The negotiated key exchange group.
     pub fn group(&self) -> Option<NamedGroup> {
         self.0.negotiated_key_exchange_group().map(|group| group.name())
+    }
+
+    /// The connection itself, after the handshake.
+    pub fn into_inner(self) -> UnbufferedClientConnection {
+        self.0
     }
 
     /// Processes received records in `wire`. Passes plaintext to `on_plaintext`, writes TLS

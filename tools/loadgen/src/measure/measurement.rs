@@ -129,6 +129,7 @@ impl Measurement {
             "p50_us": latency(0.5),
             "p99_us": latency(0.99),
             "p999_us": latency(0.999),
+            "max_us": latency(1.0),
             "units_per_s": rounded(self.units / self.wall_s, 2),
             "load_busy": rounded(self.own_s / self.wall_s, 3),
         });

@@ -16,7 +16,9 @@ pub async fn run(scenario: &str, common: &Common, options: &[String]) -> Result<
     let mut command = Command::new("nice");
     command.args(["-n", "19"]).arg(std::env::current_exe()?).arg(scenario).args(options);
     command.arg("--connect").arg(common.connect.to_string()).arg("--name").arg(&common.name);
-    command.arg("--sources").arg(common.sources.to_string());
+    if let Some(sources) = common.sources {
+        command.arg("--sources").arg(sources.to_string());
+    }
     match &common.ca {
         Some(ca) => command.arg("--ca").arg(ca),
         None => command.arg("--plain"),

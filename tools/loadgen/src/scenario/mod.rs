@@ -1,5 +1,6 @@
 //! The load scenarios, one file each.
 
+pub mod attack;
 pub mod broadcast;
 pub mod bulk;
 mod child;
@@ -66,6 +67,7 @@ impl Plan {
             tls,
             sources: common.sources,
             next_source: Cell::new(0),
+            handshake_bytes: Cell::new(0),
             buffers: SharedBuffers::new(),
             step_timeout: Cell::new(STEP_TIMEOUT),
         };
