@@ -23,18 +23,21 @@ def prepare_network():
     """Refuses to run in a namespace with an active device, which would be the host network."""
     up = subprocess.run(["ip", "-brief", "link", "show", "up"], capture_output=True, text=True)
     if up.stdout.strip():
-        raise Failed("start benches/peers/run instead of main.py; it creates a private network namespace")
+        raise Failed("start the script run instead of main.py; it creates a private network namespace")
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     for name, value in SETTINGS.items():
         (pathlib.Path("/proc/sys") / name).write_text(value)
 
 
-def certificate(folder, names, stem):
-    """ECDSA P-256, self-signed: chain and key in one file each, and both in one for HAProxy."""
+ECDSA = ("ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
+
+
+def certificate(folder, names, stem, key_type=ECDSA):
+    """Self-signed: chain and key in one file each, and both in one for HAProxy."""
     chain, key = folder / f"{stem}chain.pem", folder / f"{stem}key.pem"
     alternatives = ",".join(f"DNS:{name}" for name in names)
     done = subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+        ["openssl", "req", "-x509", "-newkey", *key_type,
          "-nodes", "-days", "30", "-subj", "/CN=tidegate peers", "-keyout", key, "-out", chain,
          "-addext", f"subjectAltName={alternatives}",
          # webpki rejects a CA certificate as a server certificate.

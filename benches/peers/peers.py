@@ -58,8 +58,8 @@ class Yard:
         # Peers whose TLS library has X25519MLKEM768.
         self.hybrid = {"tidegate", "sozu", "sozu-64k", "relay-tls"}
 
-    def start(self, name, command, cores, port):
-        process = Process(self.work, name, command, cores)
+    def start(self, name, command, cores, port, env=None):
+        process = Process(self.work, name, command, cores, env)
         self.started.append(process)
         process.await_port(port)
         return process
@@ -113,20 +113,22 @@ class Yard:
         config = self.filled("tidegate.toml", name, words)
         return [tidegate_program(), "run", "--config", config]
 
-    def nginx(self, name, port):
+    def nginx(self, name, port, **changes):
         buffers = "proxy_buffer_size 4k;"
         if "64k" in name:
             buffers = ("proxy_buffer_size 64k; proxy_buffers 8 64k; proxy_busy_buffers_size 128k; "
                        "client_body_buffer_size 64k;")
-        words = {"PORT": port, "BUFFERS": buffers, "RECORDS": "/dev/null" if records(name) else "off"}
+        words = {"PORT": port, "BUFFERS": buffers, "RECORDS": "/dev/null" if records(name) else "off",
+                 "MORE_ROUTES": ""} | changes
         program = found("nginx")
         config = self.with_groups([program, "-t", "-p", self.work, "-c"], "nginx.conf", name, words)
         return [program, "-c", config, "-p", self.work]
 
-    def haproxy(self, name, port):
-        words = {"PORT": port, "BUFSIZE": 65536 if "64k" in name else 16384}
+    def haproxy(self, name, port, **changes):
+        words = {"PORT": port, "BUFSIZE": 65536 if "64k" in name else 16384, "MORE_ROUTES": "", "MORE_BACKENDS": ""}
         words |= {"TARGET": "log stdout format raw local0" if records(name) else "",
                   "RECORDS": "log global\n    option httplog" if records(name) else ""}
+        words |= changes
         program = found("haproxy")
         return [program, "-db", "-f", self.with_groups([program, "-c", "-f"], "haproxy.cfg", name, words)]
 
