@@ -7,8 +7,7 @@ use bytes::Bytes;
 
 use super::plain::PlainStream;
 use super::scratch::{RecvScratch, SendScratch};
-use super::socket::Socket;
-use super::tls_client::TlsClientStream;
+use super::socket::{Socket, TlsClientStream};
 use super::{Recv, Stream};
 
 /// A [`Stream`] over a connection that the proxy has opened.

@@ -4,11 +4,14 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::Transport;
-use super::tls_client::TlsSocket;
+use super::http_io::HttpIo;
+use super::tls_engine::ClientEngine;
+use super::unbuffered_tls::UnbufferedTls;
 
 /// What [`Net::connect`](super::network::Net::connect) returns and a listener accepts. Everything
 /// above it works with any variant.
@@ -127,5 +130,70 @@ impl AsyncWrite for Socket {
             Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
             Self::Boxed(io) => Pin::new(io).poll_shutdown(cx),
         }
+    }
+}
+
+/// A stream over TLS to a server.
+pub type TlsClientStream = UnbufferedTls<ClientEngine, Socket>;
+
+/// A TLS connection during the HTTP phase.
+#[derive(Debug)]
+pub struct TlsSocket(TokioIo<HttpIo<Box<TlsClientStream>>>);
+
+impl TlsSocket {
+    /// Wraps a stream after its handshake.
+    pub fn new(stream: Box<TlsClientStream>) -> Self {
+        Self(TokioIo::new(HttpIo::without_timeout(stream)))
+    }
+
+    /// The stream for the tunnel, and bytes that were received and not read.
+    pub fn into_parts(self) -> (Box<TlsClientStream>, Vec<u8>) {
+        self.0.into_inner().into_parts()
+    }
+}
+
+impl Transport for TlsSocket {
+    fn reset_on_drop(&mut self) {
+        self.0.inner_mut().abort();
+    }
+}
+
+impl AsyncRead for TlsSocket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for TlsSocket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }

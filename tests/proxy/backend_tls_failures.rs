@@ -80,6 +80,7 @@ async fn missing_client_certificate_is_named() {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "bounded by the test's own traffic")]
 #[tokio::test]
 async fn backend_without_tls_is_named() {
     for (answer, closes, reason) in [

@@ -6,8 +6,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use crate::support::{
-    Backend, Client, HANDSHAKE, Proxy, TestBed, assert_relays, close_normally, get, read_head,
-    read_response, read_to_end, reset, route, wire, within_timeout,
+    Backend, Client, HANDSHAKE, Proxy, TestBed, assert_relays, close_normally, get, read_body,
+    read_head, read_response, read_to_end, reset, route, wire, within_timeout,
 };
 
 #[tokio::test]
@@ -199,6 +199,27 @@ async fn health_path_reveals_only_the_status() {
     assert_eq!(read_response(&mut late).await.status, 503);
     assert_eq!(read_to_end(&mut late).await, b"unready\n");
     assert_eq!(proxy.exit().await, Some(0));
+}
+
+/// hyper answers only some of them before it lets other tasks run.
+#[tokio::test]
+async fn pipelined_requests_for_the_health_path_are_all_answered() {
+    let backend = Backend::answering("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\napp").await;
+    let config = format!(
+        "[[listener]]\nname = \"plain\"\naddress = \"127.0.0.1:0\"\ntls = false\nhealth_path = \"/lb\"\n\
+         [admin]\nenabled = false\n[log]\nformat = \"json\"\n{}",
+        route(&[backend.address], "")
+    );
+    let proxy = Proxy::start_bare(&config).await;
+    let mut stream =
+        BufReader::new(TcpStream::connect(proxy.address("plain").await).await.unwrap());
+    let request = "GET /lb HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    stream.write_all(request.repeat(100).as_bytes()).await.unwrap();
+    for _ in 0..100 {
+        let response = read_response(&mut stream).await;
+        assert_eq!(response.status, 200);
+        assert_eq!(read_body(&mut stream, &response).await, b"ok\n");
+    }
 }
 
 // Requirements: AD06.

@@ -14,6 +14,7 @@ use crate::support::{
 };
 
 /// An application on a Unix socket that answers requests with their heads, and echoes frames.
+#[expect(clippy::disallowed_methods, reason = "bounded by the test's own traffic")]
 fn serve(path: &Path) -> JoinHandle<()> {
     let listener = UnixListener::bind(path).unwrap();
     tokio::spawn(async move {
@@ -102,7 +103,7 @@ async fn failures_to_connect_are_named() {
     // Its process is gone.
     drop(UnixListener::bind(&stale).unwrap());
     let _listener = UnixListener::bind(&closed).unwrap();
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
     for (path, cause) in [
         (&missing, "no such socket"),
         (&stale, "connection refused: no process listens"),
