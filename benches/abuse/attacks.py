@@ -27,6 +27,9 @@ class Attack:
     certificate: str = "p256"
     # Most memory of a connection in KiB, if it has an aim.
     memory_kib: float = None
+    # The backend serves what the attacker asks for, at a rate that `rates.requests_per_client` allows: a log has a record
+    # of each, so its length has no aim.
+    served: bool = False
     # Part of the short form.
     quick: bool = False
 
@@ -99,7 +102,7 @@ def known():
         upgraded("fragments-0", "empty fragments", fragments([b""] * 1000), connections=(1, 20)),
         Attack("slow-upload", "uploads of 1 byte in 2 s", constant([UPLOAD]), constant(b"x"), "--pause 2",
                (500, 2000), quick=True),
-        requests("requests", "plain requests on kept-alive connections", PLAIN, quick=True),
+        requests("requests", "plain requests on kept-alive connections", PLAIN, served=True, quick=True),
         rejected("requests-404", "a request for an unknown host", head("/", host="x")),
         rejected("handshakes-403", "a handshake of a foreign origin", upgrade("/", ("Origin: http://x",)), quick=True),
         Attack("no-tls", "bytes that are not TLS, then a reset", constant([b"GET / HTTP/1.0\r\n\r\n"]),
@@ -110,7 +113,8 @@ def known():
         kept("no-request", "TLS, no request", constant([]), memory_kib=8),
         kept("half-head", "half a head of 1 KiB",
              constant([PLAIN[:-2] + b"Cookie: " + b"x" * 1000]), memory_kib=24, quick=True),
-        kept("keep-alive", "idle after a request", constant([PLAIN]), "--answer --stay", memory_kib=8, quick=True),
+        kept("keep-alive", "idle after a request", constant([PLAIN]), "--answer --stay", memory_kib=8, served=True,
+             quick=True),
         kept("upload", "a body that stops", constant([UPLOAD + b"x" * 1000]), memory_kib=24),
         kept("tunnel", "tunnel at rest", constant([upgrade()]), "--answer --stay", memory_kib=8),
         Attack("admin-silent", "silent connections to the admin listener", options="--pause 0.1 --stay",

@@ -62,7 +62,8 @@ def missed(numbers, attack, alone_p99, settings):
     scale, found = TOLERANCE if settings.quick else 1, []
     if not is_disturbed(numbers):
         found += missed_times(numbers, alone_p99, settings, scale)
-    if numbers["log_ratio"] > scale * LOG_RATIO_MAX and numbers["log_bytes_per_s"] > LOG_BYTES_PER_S_MIN:
+    is_long = numbers["log_ratio"] > scale * LOG_RATIO_MAX and numbers["log_bytes_per_s"] > LOG_BYTES_PER_S_MIN
+    if is_long and not attack.served:
         found.append(f"{numbers['log_ratio']:.2f} log bytes per byte")
     most = attack.memory_kib
     if most and numbers["memory_kib"] and numbers["memory_kib"] > scale * most:
