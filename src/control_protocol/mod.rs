@@ -89,6 +89,9 @@ pub enum ControlRequest {
         origin: Option<String>,
         /// IP address of the client.
         address: Option<String>,
+        /// Further header fields, such as `Cookie: room=7`.
+        #[serde(default)]
+        headers: Vec<String>,
     },
     /// Reloads the configuration file: [`ReloadResult`](response::ReloadResult).
     Reload,

@@ -125,6 +125,9 @@ pub enum CtlCommand {
         /// Address of the client [default: 192.0.2.1, a documentation address]
         #[arg(long, value_name = "IP")]
         address: Option<IpAddr>,
+        /// A header field of the request, such as "Cookie: room=7"; may be given several times.
+        #[arg(long = "header", value_name = "FIELD")]
+        headers: Vec<String>,
     },
     /// Reload the configuration and print the changes.
     ///

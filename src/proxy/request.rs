@@ -32,6 +32,7 @@ use crate::reject::RejectReason;
 use crate::sessions::connection::Connection;
 use crate::sys::clock::now;
 use crate::telemetry::redact::truncate;
+use crate::upstream::choice::key::ChoiceKey;
 use crate::upstream::connect::Connector;
 use crate::upstream::connect_error::ConnectError;
 use crate::upstream::forward::{self, ForwardObserver, ForwardOptions};
@@ -201,7 +202,13 @@ impl ConnectionContext {
             ValidatedRequest::Plain(_) => {
                 context.snapshot.client_rates.requests.admit(client.key)?;
                 log.set_plain(route);
-                let connector = self.connector(route, &forwarded, log)?;
+                let key = ChoiceKey::of_request(
+                    &route.pool.settings().hash,
+                    &head,
+                    kind.path(),
+                    client.key,
+                );
+                let connector = self.connector(route, key, &forwarded, log)?;
                 let request = Request::from_parts(head, body);
                 let options = ForwardOptions {
                     idle: route.timeouts.idle,
@@ -231,7 +238,13 @@ impl ConnectionContext {
     ) -> Result<Outcome, RejectReason> {
         let permit = self.admit_session(context, route, handshake, log)?;
         let backend_started = now();
-        let connected = self.connector(route, forwarded, log)?.connect().await;
+        let key = ChoiceKey::of_request(
+            &route.pool.settings().hash,
+            head,
+            &handshake.path,
+            context.connection.client.key,
+        );
+        let connected = self.connector(route, key, forwarded, log)?.connect().await;
         let connected = connected.map_err(|failed| log.set_connect_error(&failed))?;
         let backend = connected.1.backend.clone();
         log.set_backend(&backend);
@@ -296,19 +309,22 @@ impl ConnectionContext {
         )
     }
 
-    /// Connects to the backend selected for the client, or to the next one in its order that accepts.
+    /// Connects to the backend selected for the request, or to the next one in its order that accepts.
     fn connector(
         &self,
         route: &Route,
+        choice_key: ChoiceKey,
         forwarded: &ForwardedHeaders<'_>,
         log: &mut RequestLog,
     ) -> Result<Connector<'_>, RejectReason> {
         let key = forwarded.client.key;
-        let order = route.pool.order(key);
+        let choice = route.pool.choose(choice_key, &*self.state.net);
         // An operator has drained every backend.
-        if order.is_empty() {
+        if choice.backends.is_empty() {
             return Err(self.draining(route, log));
         }
+        log.set_choice(choice_key, &choice);
+        let order = choice.backends;
         let (proxy_header, limit) = (forwarded.proxy_header(), route.timeouts.connect);
         Ok(Connector { net: &*self.state.net, order, key, proxy_header, limit })
     }

@@ -23,9 +23,11 @@ use crate::telemetry::record::served::{ServedRequest, record_served};
 use crate::telemetry::record::{DecidingSetting, RejectedRequest, ResponseProgress, record_reject};
 use crate::telemetry::redact::{authority, origin, subprotocol, target, truncate};
 use crate::telemetry::request_fields::{PackedFields, RequestFields};
+use crate::upstream::choice::key::ChoiceKey;
+use crate::upstream::choice::load::LoadGuard;
 use crate::upstream::connect_error::ConnectError;
 use crate::upstream::negotiate::SelectedSubprotocol;
-use crate::upstream::pool::Backend;
+use crate::upstream::pool::{Backend, Choice};
 
 /// The fields of a request's record. Route and backend are set as soon as they are known, so that the
 /// record of a cancelled request contains them.
@@ -34,6 +36,9 @@ pub struct RequestLog {
     connection: Arc<Connection>,
     route: Option<Arc<Route>>,
     backend: Option<Arc<Backend>>,
+    choice_key: Option<ChoiceKey>,
+    /// Counts the request at its backend.
+    load: Option<LoadGuard>,
     sent: SentFields,
     forwarded_invalid: Option<Box<str>>,
     dropped_headers: Option<Box<str>>,
@@ -64,6 +69,8 @@ impl RequestLog {
             connection,
             route: None,
             backend: None,
+            choice_key: None,
+            load: None,
             sent: SentFields::copy(request, request_id),
             forwarded_invalid: named_invalid(forwarded, &snapshot.settings.log.redact),
             dropped_headers: None,
@@ -121,9 +128,28 @@ impl RequestLog {
         self.route.as_ref()
     }
 
+    /// Counts the request at the backend that is tried first, so that others see it while it is connected.
+    pub fn set_choice(&mut self, key: ChoiceKey, choice: &Choice) {
+        self.choice_key = Some(key);
+        if let (Some(route), Some(first)) = (&self.route, choice.backends.first()) {
+            route.counts.backend_chosen(choice.chosen_by);
+            self.load = route.pool.enter(first, key);
+        }
+    }
+
     /// Adds the backend that accepted the connection.
     pub fn set_backend(&mut self, backend: &Arc<Backend>) {
+        if let (Some(route), Some(key), Some(load)) = (&self.route, self.choice_key, &self.load)
+            && !load.is_of(&backend.load)
+        {
+            self.load = route.pool.enter(backend, key);
+        }
         self.backend = Some(backend.clone());
+    }
+
+    /// What counts the request at its backend, for the tunnel that it opens.
+    pub fn take_load(&mut self) -> Option<LoadGuard> {
+        self.load.take()
     }
 
     /// Adds the names of headers that were not forwarded because of an underscore.

@@ -9,7 +9,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use ws::SessionPolicy;
 
 use super::maintenance::Maintenance;
-use super::shared_backends::SharedBackends;
+use super::shared_backends::{BackendsOwner, SharedBackends};
 use crate::admission::concurrency::RouteTunnels;
 use crate::admission::origin::OriginRules;
 use crate::client::ClientInfo;
@@ -85,6 +85,7 @@ impl Route {
         metrics: &Metrics,
     ) -> Self {
         let counts = metrics.route(&settings.name);
+        let choices = shared.choices(owner(settings.pool.name.as_ref(), &settings.name));
         let carried = |backend: &BackendSettings| {
             let (health, idle) = shared.get(backend);
             SharedBackendState {
@@ -117,7 +118,7 @@ impl Route {
             hsts: settings
                 .hsts
                 .and_then(|age| HeaderValue::try_from(format!("max-age={}", age.as_secs())).ok()),
-            pool: Pool::new(&settings.pool, carried),
+            pool: Pool::new(&settings.pool, choices, carried),
             on_backend_loss: settings.on_backend_loss,
             maintenance: Maintenance::build(
                 settings.maintenance_file.as_deref(),
@@ -134,6 +135,11 @@ impl Route {
                 .map(|route| route.lost_handshake_logged.clone())
                 .unwrap_or_default(),
         }
+    }
+
+    /// What lists the backends.
+    pub fn backends_owner(&self) -> BackendsOwner {
+        owner(self.pool.name.as_ref(), &self.name)
     }
 
     /// Logs a plain request that was evidently meant as a handshake, at most once a minute. `detail` says
@@ -190,5 +196,13 @@ impl Route {
         let admin_override = AdminOverride::default();
         admin_override.drain.set(existing.is_draining());
         Arc::new(admin_override)
+    }
+}
+
+/// What lists the backends of a route: a pool with a name, or the route itself.
+fn owner(pool: Option<&Arc<str>>, route: &Arc<str>) -> BackendsOwner {
+    match pool {
+        Some(name) => BackendsOwner::Pool(name.clone()),
+        None => BackendsOwner::Route(route.clone()),
     }
 }

@@ -1,20 +1,30 @@
-//! What the routes that use the same backend share, and what a reload keeps of it.
+//! What the routes that use the same backend or pool share, and what a reload keeps of it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::config::settings::pool::BackendSettings;
 use crate::config::values::patterns::BackendAddress;
+use crate::upstream::choice::state::ChoiceState;
 use crate::upstream::health::Health;
 use crate::upstream::http1::idle_connections::{IdleConnections, IdlePlaces};
 use crate::upstream::pool::Backend;
 
-/// The health and the idle connections of all backends by id and address, shared by the routes that use
-/// them.
+/// The health and the idle connections of all backends by id and address, and the choices of all pools.
 #[derive(Debug, Default)]
 pub struct SharedBackends {
     known: HashMap<(Arc<str>, BackendAddress), SharedBackend>,
+    choices: HashMap<BackendsOwner, Arc<ChoiceState>>,
     places: IdlePlaces,
+}
+
+/// What lists backends.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum BackendsOwner {
+    /// The pool with this name.
+    Pool(Arc<str>),
+    /// The route with this name.
+    Route(Arc<str>),
 }
 
 #[derive(Debug, Default)]
@@ -31,7 +41,17 @@ impl SharedBackends {
             let (health, idle) = (b.health.clone(), b.idle.clone());
             ((b.id.clone(), b.address.clone()), SharedBackend { health, idle, is_used: false })
         };
-        Self { known: backends.map(shared).collect(), places }
+        Self { known: backends.map(shared).collect(), choices: HashMap::new(), places }
+    }
+
+    /// Keeps what a pool remembers about its choices.
+    pub fn keep_choices(&mut self, owner: BackendsOwner, state: &Arc<ChoiceState>) {
+        self.choices.insert(owner, state.clone());
+    }
+
+    /// What a pool remembers about its choices; new if the pool is new.
+    pub fn choices(&mut self, owner: BackendsOwner) -> Arc<ChoiceState> {
+        self.choices.entry(owner).or_default().clone()
     }
 
     /// Closes the idle connections of backends that no route has any more.

@@ -91,6 +91,9 @@ impl Snapshot {
         };
         let known = previous_routes.iter().flat_map(|route| route.pool.backends());
         let mut shared = SharedBackends::of(known, places);
+        for route in previous_routes {
+            shared.keep_choices(route.backends_owner(), route.pool.state());
+        }
         let mut route_list = Vec::new();
         for of in &settings.routes {
             let existing = previous_routes.iter().find(|route| route.name == of.name);

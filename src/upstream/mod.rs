@@ -6,6 +6,7 @@
 //! backend is built from validated parts.
 
 pub(crate) mod admin_override;
+pub(crate) mod choice;
 pub(crate) mod connect;
 pub(crate) mod connect_error;
 pub(crate) mod forward;

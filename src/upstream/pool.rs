@@ -1,4 +1,4 @@
-//! Backend selection: weighted rendezvous hashing of the client key over the backends of a route.
+//! The backends of a route. [`choice`](super::choice) says which one a request goes to.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -8,14 +8,22 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::admin_override::AdminOverride;
+use super::choice::key::ChoiceKey;
+use super::choice::load::{BackendLoad, LoadGuard};
+use super::choice::order::{Candidate, Method, Order, order, ramped};
+use super::choice::rendezvous::KeyHash;
+use super::choice::state::ChoiceState;
 use super::health::Health;
 use super::http1::idle_connections::IdleConnections;
 use super::resolve::CachedResolver;
 use crate::client::ClientKey;
+use crate::config::settings::choice::{Balance, ChoiceSettings};
 use crate::config::settings::pool::{BackendSettings, PoolSettings};
 use crate::config::values::patterns::BackendAddress;
+use crate::net::network::Net;
 use crate::telemetry::events::{backend_connect_failed, backend_recovered};
 use crate::telemetry::metrics::backend_state::BackendState;
+use crate::telemetry::metrics::chosen_by::ChosenBy;
 use crate::telemetry::metrics::handles::BackendCounts;
 
 /// One backend of a pool, as one route uses it.
@@ -31,6 +39,10 @@ pub struct Backend {
     pub admin_override: Arc<AdminOverride>,
     /// Kept across reloads.
     pub health: Arc<Health>,
+    /// Whether it is used only if the others are ejected.
+    pub is_backup: bool,
+    /// Its tunnels and requests, of all routes that use its pool, if the pool counts them; kept across reloads.
+    pub load: Arc<BackendLoad>,
     /// Metrics; kept across reloads.
     pub counts: Arc<BackendCounts>,
     /// Connections for further requests; kept across reloads.
@@ -45,6 +57,19 @@ pub struct Pool {
     /// Name of the `[[pool]]`; `None` if the route lists the backends itself.
     pub name: Option<Arc<str>>,
     backends: Arc<[Arc<Backend>]>,
+    settings: Arc<ChoiceSettings>,
+    state: Arc<ChoiceState>,
+    /// Whether something depends on the number of tunnels and requests; otherwise they are not counted.
+    is_counting: bool,
+}
+
+/// The backends that a request tries.
+#[derive(Debug)]
+pub struct Choice {
+    /// In the order in which they are tried; empty if all are drained.
+    pub backends: Vec<Arc<Backend>>,
+    /// Why the first one is the first.
+    pub chosen_by: ChosenBy,
 }
 
 /// State of a backend that is carried over from the previous snapshot or shared with other routes.
@@ -93,10 +118,11 @@ impl Backend {
 }
 
 impl Pool {
-    /// Builds a pool. `carried` returns the state of a backend that already exists in another route or
-    /// in the previous snapshot.
+    /// Builds a pool. `state` is that of the same pool in other routes and in the previous snapshot; `carried`
+    /// returns the state of a backend that already exists in another route or in the previous snapshot.
     pub fn new(
         settings: &PoolSettings,
+        state: Arc<ChoiceState>,
         mut carried: impl FnMut(&BackendSettings) -> SharedBackendState,
     ) -> Self {
         let build = |settings: &BackendSettings| {
@@ -105,6 +131,8 @@ impl Pool {
                 id: Arc::clone(&settings.id),
                 address: settings.address.clone(),
                 weight: settings.weight,
+                is_backup: settings.is_backup,
+                load: state.load_of(&settings.id),
                 admin_override,
                 health,
                 counts,
@@ -113,7 +141,10 @@ impl Pool {
             })
         };
         let backends = settings.backends.iter().map(build).collect();
-        Self { name: settings.name.clone(), backends }
+        let is_counting = settings.choice.hash_balance_factor.is_some()
+            || matches!(settings.choice.balance, Balance::LeastConnections | Balance::RandomTwo);
+        let (name, choice) = (settings.name.clone(), Arc::new(settings.choice.clone()));
+        Self { name, backends, settings: choice, state, is_counting }
     }
 
     /// The configuration key that lists the backends.
@@ -126,22 +157,86 @@ impl Pool {
         &self.backends
     }
 
-    /// All backends that are not drained, in the order in which this client tries them: by hash, with
-    /// the ejected ones last. The order for a key is the same in every process with the same ids and
-    /// weights, and removing a backend moves only the clients that were assigned to it.
-    pub fn order(&self, key: ClientKey) -> Vec<Arc<Backend>> {
-        let mut order: Vec<(bool, f64, &Arc<Backend>)> = self
-            .backends
-            .iter()
-            .filter(|backend| !backend.is_draining())
-            .map(|backend| (backend.health.is_ejected(), score(key, backend), backend))
-            .collect();
-        order.sort_by(|(ejected, score, backend), (other_ejected, other_score, other)| {
-            let by_health = ejected.cmp(other_ejected);
-            let by_score = other_score.total_cmp(score);
-            by_health.then(by_score).then_with(|| backend.id.cmp(&other.id))
-        });
-        order.into_iter().map(|(_, _, backend)| Arc::clone(backend)).collect()
+    /// The backends that a request tries, without those that are drained.
+    pub fn choose(&self, key: ChoiceKey, net: &dyn Net) -> Choice {
+        let method = match self.settings.balance {
+            Balance::Hash => Method::Hash { balance_factor: self.balance_factor() },
+            Balance::LeastConnections => Method::LeastConnections,
+            Balance::RoundRobin => Method::RoundRobin(&self.state.turns),
+            Balance::RandomTwo => {
+                let mut random = [0; 8];
+                net.fill_random(&mut random);
+                Method::RandomTwo(KeyHash::of_text(&random))
+            }
+        };
+        self.order(key, method)
+    }
+
+    /// What [`choose`](Self::choose) would return, without taking a turn.
+    pub fn predict(&self, key: ChoiceKey, net: &dyn Net) -> Choice {
+        if self.settings.balance == Balance::RoundRobin {
+            self.order(key, Method::RoundRobin(&self.state.turns.copy()))
+        } else {
+            self.choose(key, net)
+        }
+    }
+
+    /// Counts a tunnel or request at a backend until the guard is dropped, in pools that count.
+    pub fn enter(&self, backend: &Backend, key: ChoiceKey) -> Option<LoadGuard> {
+        if !self.is_counting {
+            return None;
+        }
+        let guard = LoadGuard::new(&backend.load);
+        Some(match self.balance_factor() {
+            Some(_) => guard.keep_key(&self.state.affinity, key.hash, &backend.id),
+            None => guard,
+        })
+    }
+
+    /// How the pool chooses.
+    pub fn settings(&self) -> &ChoiceSettings {
+        &self.settings
+    }
+
+    /// The part of the pool that a reload keeps.
+    pub fn state(&self) -> &Arc<ChoiceState> {
+        &self.state
+    }
+
+    fn order(&self, key: ChoiceKey, method: Method<'_>) -> Choice {
+        let now = Instant::now();
+        let is_usable = |backend: &&Arc<Backend>| !backend.is_draining();
+        let usable: Vec<_> = self.backends.iter().filter(is_usable).collect();
+        let candidates: Vec<Candidate<'_>> =
+            usable.iter().map(|backend| self.candidate(backend, now)).collect();
+        let in_use = self.balance_factor().and_then(|_| self.state.affinity.backend_of(key.hash));
+        let preferred = in_use.and_then(|id| usable.iter().position(|backend| backend.id == id));
+        let preferred = preferred.map(|index| (index, ChosenBy::Affinity));
+        let Order { indices, chosen_by } = order(&candidates, method, key.hash, preferred);
+        let chosen = indices.iter().filter_map(|index| usable.get(*index));
+        Choice { backends: chosen.map(|backend| Arc::clone(backend)).collect(), chosen_by }
+    }
+
+    fn candidate<'b>(&self, backend: &'b Backend, now: Instant) -> Candidate<'b> {
+        Candidate {
+            id: &backend.id,
+            weight: self.weight_now(backend, now),
+            load: backend.load.get(),
+            is_backup: backend.is_backup,
+            is_ejected: backend.health.is_ejected(),
+        }
+    }
+
+    /// The weight of a backend, smaller than the effective one for some time after it has recovered.
+    pub fn weight_now(&self, backend: &Backend, now: Instant) -> f64 {
+        let weight = f64::from(backend.effective_weight().get());
+        let Some(slow_start) = self.settings.slow_start else { return weight };
+        let recovered = backend.health.recovered_at();
+        ramped(weight, recovered.map(|at| now.saturating_duration_since(at)), slow_start)
+    }
+
+    fn balance_factor(&self) -> Option<f64> {
+        self.settings.hash_balance_factor.map(|percent| f64::from(percent) / 100.0)
     }
 }
 
@@ -155,39 +250,12 @@ pub fn address_order(key: ClientKey, addresses: &[SocketAddr]) -> Vec<SocketAddr
             IpAddr::V4(v4) => v4.to_ipv6_mapped(),
             IpAddr::V6(v6) => v6,
         };
-        (address.is_ipv6() != prefers_v6, hash(&[&key.to_bytes(), &ip.octets()]))
+        (address.is_ipv6() != prefers_v6, KeyHash::of_client(key).with(&ip.octets()))
     };
     let mut order = addresses.to_vec();
     order.sort_by_cached_key(rank);
     order
 }
-
-/// Weighted rendezvous hashing: the backend with the highest `-w / ln(u)` is selected, which gives each
-/// backend the share `w / sum(w)` of all keys (Schindelhauer and Schomaker 2005).
-fn score(key: ClientKey, backend: &Backend) -> f64 {
-    let hash = hash(&[&key.to_bytes(), backend.id.as_bytes()]);
-    // The upper 53 bits as a number strictly between 0 and 1.
-    let u = ((hash >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
-    -f64::from(backend.effective_weight().get()) / u.ln()
-}
-
-/// FNV-1a (64 bits) over the bytes of the key and of the id, followed by the 64-bit finalizer of
-/// MurmurHash3, because FNV-1a alone gives similar upper bits for similar keys.
-///
-/// This function must never change: a different one would assign every client of every deployment to a
-/// different backend.
-fn hash(parts: &[&[u8]]) -> u64 {
-    let mut hash = FNV_OFFSET;
-    for byte in parts.iter().copied().flatten() {
-        hash = (hash ^ u64::from(*byte)).wrapping_mul(FNV_PRIME);
-    }
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    hash ^ (hash >> 33)
-}
-
-const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
 
 #[cfg(test)]
 mod tests;

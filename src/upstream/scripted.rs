@@ -23,6 +23,8 @@ pub(crate) fn backend_at((host, port): (&str, u16)) -> Arc<Backend> {
         id: format!("{host}:{port}").into(),
         address: BackendAddress { host: host.to_owned(), port },
         weight: NonZeroU32::MIN,
+        is_backup: false,
+        load: Default::default(),
         health: Arc::new(Health::default()),
         counts: Default::default(),
         idle: Default::default(),

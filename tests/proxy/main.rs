@@ -18,6 +18,7 @@ mod backend_frames;
 mod backend_keep_alive;
 mod backend_responses;
 mod backpressure_memory;
+mod balancing;
 mod before_101;
 mod broken_responses;
 mod certificates;

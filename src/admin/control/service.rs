@@ -71,9 +71,9 @@ impl ControlService {
                 reply.ok(&self.run_blocking(set).await??).await;
             }
             ControlRequest::Tail { session } => tail::tail(state, session, reply).await?,
-            ControlRequest::Explain { url, origin, address } => {
-                let request =
-                    HypotheticalRequest::parse(&url, origin.as_deref(), address.as_deref())?;
+            ControlRequest::Explain { url, origin, address, headers } => {
+                let (origin, address) = (origin.as_deref(), address.as_deref());
+                let request = HypotheticalRequest::parse(&url, origin, address, &headers)?;
                 reply.ok(&explain::explain(state, &request)).await;
             }
             ControlRequest::Reload => drop(reply.ok(&self.reload().await?).await),

@@ -187,8 +187,8 @@ fn pools(snapshot: &Snapshot) -> Value {
 
 fn pool(route: &Route, failures: &dyn Fn(&Backend) -> Option<u64>) -> Value {
     let backends = route.pool.backends();
-    let weights: f64 =
-        backends.iter().map(|backend| f64::from(backend.effective_weight().get())).sum();
+    let weight = |backend: &Arc<Backend>| f64::from(backend.effective_weight().get());
+    let weights: f64 = backends.iter().filter(|backend| !backend.is_backup).map(weight).sum();
     let open: u64 = backends.iter().map(|backend| backend.counts.open.get()).sum();
     let row = |backend: &Arc<Backend>| {
         let counts = &backend.counts;
@@ -196,7 +196,8 @@ fn pool(route: &Route, failures: &dyn Fn(&Backend) -> Option<u64>) -> Value {
             "id": &*backend.id,
             "state": backend.health.state().as_str(),
             "drained": backend.is_draining(),
-            "expected_share": f64::from(backend.effective_weight().get()) / weights,
+            "backup": backend.is_backup,
+            "expected_share": if backend.is_backup { 0.0 } else { weight(backend) / weights },
             "share": (open > 0).then(|| counts.open.get() as f64 / open as f64),
             "tunnels": counts.open.get(),
             "opened": counts.opened.get(),
@@ -206,6 +207,8 @@ fn pool(route: &Route, failures: &dyn Fn(&Backend) -> Option<u64>) -> Value {
     json!({
         "route": &*route.name,
         "pool": route.pool.name.as_deref(),
+        "hash": route.pool.settings().hash.to_string(),
+        "balance": route.pool.settings().balance.name(),
         "drained": route.is_draining(),
         "maintenance": route.maintenance.cause().map(MaintenanceCause::as_str),
         "tunnels": open,

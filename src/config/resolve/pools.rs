@@ -5,12 +5,14 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::addresses::ListenAddresses;
+use super::choice::{check_backups, choice};
 use super::defaults::value_or;
 use super::names::UniqueNames;
 use crate::config::schema::ConfigFile;
 use crate::config::schema::pool::{BackendItem, PoolTable};
 use crate::config::schema::route::RouteTable;
 use crate::config::settings::Settings;
+use crate::config::settings::choice::ChoiceSettings;
 use crate::config::settings::pool::{BackendSettings, PoolSettings};
 use crate::config::toml::diagnostic::{Location, Problem};
 use crate::config::toml::late_diagnostic::LateDiagnostic;
@@ -59,7 +61,8 @@ impl<'f> Pools<'f> {
         route: &RouteTable,
         sink: &mut DiagnosticSink<'_>,
     ) -> Arc<PoolSettings> {
-        let own = || PoolSettings { name: None, backends: Vec::new() };
+        let own =
+            || PoolSettings { name: None, backends: Vec::new(), choice: ChoiceSettings::default() };
         let Some(Located { value: PoolChoice(Some(name)), location }) = route.pool.located() else {
             let backends = backends(&route.backends, self.addresses, sink);
             return Arc::new(PoolSettings { backends, ..own() });
@@ -80,13 +83,14 @@ impl<'f> Pools<'f> {
 
     fn add(&mut self, table: &PoolTable, names: &mut UniqueNames, sink: &mut DiagnosticSink<'_>) {
         let backends = backends(&table.backends, self.addresses, sink);
+        let choice = choice(&table.choice, sink);
         let Some(Located { value: PoolName(name), location }) = table.name.located() else {
             return;
         };
         let owner = &table.location.key;
         names.reserve(name, owner, location, "give each pool its own name", sink);
         self.by_name.entry(name.clone()).or_insert(self.named.len());
-        self.named.push(Arc::new(PoolSettings { name: Some(name.clone()), backends }));
+        self.named.push(Arc::new(PoolSettings { name: Some(name.clone()), backends, choice }));
     }
 
     fn unknown(&self, name: &str) -> Problem {
@@ -137,6 +141,7 @@ fn backends(
         let problem = Problem::new("the list is empty, so requests could not be forwarded");
         sink.report(location, problem.help("write backends = [\"127.0.0.1:9001\"]"));
     }
+    check_backups(given, sink);
     let mut ids = UniqueNames::default();
     let backend = |item: &Located<BackendItem>| backend(item, addresses, &mut ids, sink);
     items.iter().filter_map(backend).collect()
@@ -164,6 +169,7 @@ fn backend(
         id,
         address: address.clone(),
         weight: value_or(&item.value.weight, Weight(NonZeroU32::MIN)).0,
+        is_backup: value_or(&item.value.backup, false),
     })
 }
 

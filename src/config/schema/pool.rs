@@ -1,14 +1,19 @@
 //! The table `[[pool]]`, and the lists of backends.
 
+use std::time::Duration;
+
 use toml::de::DeValue;
 
+use crate::config::settings::choice::Balance;
 use crate::config::toml::diagnostic::Location;
 use crate::config::toml::reader::TableReader;
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
+use crate::config::values::hash_source::HashSource;
 use crate::config::values::patterns::BackendAddress;
 use crate::config::values::pool::PoolName;
-use crate::config::values::scalars::{Label, Weight};
+use crate::config::values::scalars::BalanceFactor;
+use crate::config::values::scalars::{Label, OrOff, Weight};
 
 /// The table `[[pool]]`.
 pub(crate) struct PoolTable {
@@ -16,6 +21,15 @@ pub(crate) struct PoolTable {
     pub(crate) location: Location,
     pub(crate) name: Parsed<PoolName>,
     pub(crate) backends: Parsed<Vec<Located<BackendItem>>>,
+    pub(crate) choice: ChoiceKeys,
+}
+
+/// The keys of a `[[pool]]` about choosing a backend.
+pub(crate) struct ChoiceKeys {
+    pub(crate) hash: Parsed<HashSource>,
+    pub(crate) balance: Parsed<Balance>,
+    pub(crate) hash_balance_factor: Parsed<OrOff<BalanceFactor>>,
+    pub(crate) slow_start: Parsed<OrOff<Duration>>,
 }
 
 /// An item of `backends`: an address, or a table with an address.
@@ -23,6 +37,7 @@ pub(crate) struct BackendItem {
     pub(crate) address: Parsed<BackendAddress>,
     pub(crate) weight: Parsed<Weight>,
     pub(crate) id: Parsed<Label>,
+    pub(crate) backup: Parsed<bool>,
 }
 
 pub(crate) fn pool(table: &mut TableReader<'_, '_, '_>) -> PoolTable {
@@ -32,6 +47,12 @@ pub(crate) fn pool(table: &mut TableReader<'_, '_, '_>) -> PoolTable {
         location: table.location().clone(),
         name: table.require("name", "write the name that routes use: name = \"chat\"", name),
         backends: table.require("backends", BACKENDS, backends),
+        choice: ChoiceKeys {
+            hash: table.get("hash"),
+            balance: table.get("balance"),
+            hash_balance_factor: table.get("hash_balance_factor"),
+            slow_start: table.get("slow_start"),
+        },
     }
 }
 
@@ -53,12 +74,14 @@ pub(super) fn backend<'d>(
                 ),
                 weight: table.get("weight"),
                 id: table.get("id"),
+                backup: table.get("backup"),
             }
         }),
         None => BackendItem {
             address: sink.value(location.clone(), value),
             weight: Parsed::Missing,
             id: Parsed::Missing,
+            backup: Parsed::Missing,
         },
     };
     Parsed::Valid(Located { value: item, location })

@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use super::choice::ChoiceSettings;
 use crate::config::values::patterns::BackendAddress;
 
 /// The backends of one or several routes.
@@ -12,6 +13,8 @@ pub struct PoolSettings {
     pub name: Option<Arc<str>>,
     /// Backends: at least one, with unique ids.
     pub backends: Vec<BackendSettings>,
+    /// Which of them a request goes to.
+    pub choice: ChoiceSettings,
 }
 
 /// One backend of a pool.
@@ -23,4 +26,6 @@ pub struct BackendSettings {
     pub address: BackendAddress,
     /// Share of the clients relative to the pool's other backends.
     pub weight: NonZeroU32,
+    /// Whether it is used only if all others are ejected.
+    pub is_backup: bool,
 }

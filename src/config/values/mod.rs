@@ -5,6 +5,7 @@ pub(crate) mod address_mistake;
 pub(crate) mod choices;
 pub(crate) mod close_reason;
 pub(crate) mod field;
+pub(crate) mod hash_source;
 pub(crate) mod head_limits;
 pub(crate) mod hsts;
 pub(crate) mod network;

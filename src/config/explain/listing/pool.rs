@@ -1,7 +1,7 @@
 //! The listing's rows for pools and for backends.
 
 use super::key_group::KeyGroup;
-use super::value::{plain, text};
+use super::value::{duration, or_off, plain, text};
 use crate::config::explain::effect::AppliesTo::Requests;
 use crate::config::settings::Settings;
 use crate::config::settings::pool::{BackendSettings, PoolSettings};
@@ -43,14 +43,19 @@ impl BackendList {
         group.add("address", Requests, text(&backend.address));
         group.add("weight", Requests, plain(backend.weight));
         group.add_inherited("id", Requests, text(&backend.id), address);
+        group.add("backup", Requests, plain(backend.is_backup));
         Some(group)
     }
 }
 
 /// The keys of a `[[pool]]` without its backends.
 pub fn pool(settings: &Settings, index: usize) -> Option<KeyGroup> {
-    let name = settings.pools.get(index)?.name.as_deref()?;
+    let PoolSettings { name, choice, .. } = &**settings.pools.get(index)?;
     let mut group = KeyGroup::new(format!("pool[{index}]"));
-    group.add("name", Requests, text(name));
+    group.add("name", Requests, text(name.as_deref()?));
+    group.add("hash", Requests, text(&choice.hash));
+    group.add("balance", Requests, text(choice.balance.name()));
+    group.add("hash_balance_factor", Requests, or_off(choice.hash_balance_factor, plain));
+    group.add("slow_start", Requests, or_off(choice.slow_start, duration));
     Some(group)
 }

@@ -1,0 +1,15 @@
+//! Which backend of a pool a request goes to, and which ones are tried after it.
+//!
+//! | question | file |
+//! | --- | --- |
+//! | What is hashed: client, cookie, header, query, path? | `key.rs` |
+//! | Which backend has a key? The hash that never changes | `rendezvous.rs` |
+//! | In which order are the backends tried? | `order.rs` |
+//! | How many tunnels and requests does a backend have, and of which keys? | `load.rs` |
+//! | What is kept across reloads? | `state.rs` |
+
+pub(crate) mod key;
+pub(crate) mod load;
+pub(crate) mod order;
+pub(crate) mod rendezvous;
+pub(crate) mod state;
