@@ -56,8 +56,9 @@ fn every_key_has_a_row() {
 /// `route[].limits`
 fn path(table: &ReferenceTable) -> String {
     let name = table.header.trim_matches(['[', ']']);
-    match name.strip_prefix("route.") {
-        Some(below) => format!("route[].{below}"),
+    match name.split_once('.') {
+        Some((list, below)) if ["route", "pool"].contains(&list) => format!("{list}[].{below}"),
+        Some(_) => name.to_owned(),
         None if table.header.starts_with("[[") => format!("{name}[]"),
         None => name.to_owned(),
     }

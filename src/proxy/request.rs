@@ -32,7 +32,6 @@ use crate::reject::RejectReason;
 use crate::sessions::connection::Connection;
 use crate::sys::clock::now;
 use crate::telemetry::redact::truncate;
-use crate::upstream::choice::key::ChoiceKey;
 use crate::upstream::connect::Connector;
 use crate::upstream::connect_error::ConnectError;
 use crate::upstream::forward::{self, ForwardObserver, ForwardOptions};
@@ -40,7 +39,7 @@ use crate::upstream::forwarded_headers::ForwardedHeaders;
 use crate::upstream::handshake::{self, UpgradeFailure, UpgradeOptions};
 use crate::upstream::http1::response_body::ResponseBody;
 use crate::upstream::negotiate::NegotiationPolicy;
-use crate::upstream::pool::Backend;
+use crate::upstream::pool::{Backend, ChoiceRequest};
 
 /// What all requests of one connection share; freed when the connection becomes a tunnel.
 pub struct ConnectionContext {
@@ -117,14 +116,21 @@ impl ConnectionContext {
         let (mut reply, rejected) = match outcome {
             Ok(Outcome::Forwarded(mut response)) => {
                 set_hsts(response.headers_mut(), hsts);
+                log.issue_pin(response.headers_mut());
                 // The request ends with the body of its response, and so does its log.
                 let status = response.status();
                 return Reply::Response(
                     response.map(|body| boxed(ForwardedBody::new(body, status, log))),
                 );
             }
-            Ok(Outcome::Upgraded(reply)) => (reply, None),
-            Ok(Outcome::Declined(response, reason)) => (Reply::Response(response), Some(reason)),
+            Ok(Outcome::Upgraded(mut reply)) => {
+                log.issue_pin(reply.headers_mut());
+                (reply, None)
+            }
+            Ok(Outcome::Declined(mut response, reason)) => {
+                log.issue_pin(response.headers_mut());
+                (Reply::Response(response), Some(reason))
+            }
             Err(reason) => {
                 let mut response = response::reject(&reason, self.state.net.random_f64());
                 snapshot.error_pages.apply(&mut response);
@@ -202,13 +208,8 @@ impl ConnectionContext {
             ValidatedRequest::Plain(_) => {
                 context.snapshot.client_rates.requests.admit(client.key)?;
                 log.set_plain(route);
-                let key = ChoiceKey::of_request(
-                    &route.pool.settings().hash,
-                    &head,
-                    kind.path(),
-                    client.key,
-                );
-                let connector = self.connector(route, key, &forwarded, log)?;
+                let choice = route.pool.read_request(&head, kind.path(), client.key);
+                let connector = self.connector(route, choice, &forwarded, log)?;
                 let request = Request::from_parts(head, body);
                 let options = ForwardOptions {
                     idle: route.timeouts.idle,
@@ -238,13 +239,9 @@ impl ConnectionContext {
     ) -> Result<Outcome, RejectReason> {
         let permit = self.admit_session(context, route, handshake, log)?;
         let backend_started = now();
-        let key = ChoiceKey::of_request(
-            &route.pool.settings().hash,
-            head,
-            &handshake.path,
-            context.connection.client.key,
-        );
-        let connected = self.connector(route, key, forwarded, log)?.connect().await;
+        let client = context.connection.client.key;
+        let choice = route.pool.read_request(head, &handshake.path, client);
+        let connected = self.connector(route, choice, forwarded, log)?.connect().await;
         let connected = connected.map_err(|failed| log.set_connect_error(&failed))?;
         let backend = connected.1.backend.clone();
         log.set_backend(&backend);
@@ -313,17 +310,17 @@ impl ConnectionContext {
     fn connector(
         &self,
         route: &Route,
-        choice_key: ChoiceKey,
+        request: ChoiceRequest,
         forwarded: &ForwardedHeaders<'_>,
         log: &mut RequestLog,
     ) -> Result<Connector<'_>, RejectReason> {
         let key = forwarded.client.key;
-        let choice = route.pool.choose(choice_key, &*self.state.net);
+        let choice = route.pool.choose(&request, &*self.state.net);
         // An operator has drained every backend.
         if choice.backends.is_empty() {
             return Err(self.draining(route, log));
         }
-        log.set_choice(choice_key, &choice);
+        log.set_choice(request, &choice);
         let order = choice.backends;
         let (proxy_header, limit) = (forwarded.proxy_header(), route.timeouts.connect);
         Ok(Connector { net: &*self.state.net, order, key, proxy_header, limit })

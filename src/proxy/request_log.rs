@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::header::HeaderName;
-use hyper::{Request, StatusCode};
+use hyper::{HeaderMap, Request, StatusCode};
 
 use super::deciding_setting;
 use super::route::Route;
@@ -23,11 +23,10 @@ use crate::telemetry::record::served::{ServedRequest, record_served};
 use crate::telemetry::record::{DecidingSetting, RejectedRequest, ResponseProgress, record_reject};
 use crate::telemetry::redact::{authority, origin, subprotocol, target, truncate};
 use crate::telemetry::request_fields::{PackedFields, RequestFields};
-use crate::upstream::choice::key::ChoiceKey;
 use crate::upstream::choice::load::LoadGuard;
 use crate::upstream::connect_error::ConnectError;
 use crate::upstream::negotiate::SelectedSubprotocol;
-use crate::upstream::pool::{Backend, Choice};
+use crate::upstream::pool::{Backend, Choice, ChoiceRequest};
 
 /// The fields of a request's record. Route and backend are set as soon as they are known, so that the
 /// record of a cancelled request contains them.
@@ -36,7 +35,7 @@ pub struct RequestLog {
     connection: Arc<Connection>,
     route: Option<Arc<Route>>,
     backend: Option<Arc<Backend>>,
-    choice_key: Option<ChoiceKey>,
+    choice: Option<ChoiceRequest>,
     /// Counts the request at its backend.
     load: Option<LoadGuard>,
     sent: SentFields,
@@ -69,7 +68,7 @@ impl RequestLog {
             connection,
             route: None,
             backend: None,
-            choice_key: None,
+            choice: None,
             load: None,
             sent: SentFields::copy(request, request_id),
             forwarded_invalid: named_invalid(forwarded, &snapshot.settings.log.redact),
@@ -129,22 +128,31 @@ impl RequestLog {
     }
 
     /// Counts the request at the backend that is tried first, so that others see it while it is connected.
-    pub fn set_choice(&mut self, key: ChoiceKey, choice: &Choice) {
-        self.choice_key = Some(key);
+    pub fn set_choice(&mut self, request: ChoiceRequest, choice: &Choice) {
         if let (Some(route), Some(first)) = (&self.route, choice.backends.first()) {
             route.counts.backend_chosen(choice.chosen_by);
-            self.load = route.pool.enter(first, key);
+            self.load = route.pool.enter(first, request.key);
         }
+        self.choice = Some(request);
     }
 
     /// Adds the backend that accepted the connection.
     pub fn set_backend(&mut self, backend: &Arc<Backend>) {
-        if let (Some(route), Some(key), Some(load)) = (&self.route, self.choice_key, &self.load)
+        if let (Some(route), Some(choice), Some(load)) = (&self.route, &self.choice, &self.load)
             && !load.is_of(&backend.load)
         {
-            self.load = route.pool.enter(backend, key);
+            self.load = route.pool.enter(backend, choice.key);
         }
         self.backend = Some(backend.clone());
+    }
+
+    /// Adds the pin cookie of the backend that answered to its response, if the client needs it.
+    pub fn issue_pin(&self, response: &mut HeaderMap) {
+        if let (Some(route), Some(backend), Some(choice)) =
+            (&self.route, &self.backend, &self.choice)
+        {
+            route.pool.issue_pin(choice, backend, response);
+        }
     }
 
     /// What counts the request at its backend, for the tunnel that it opens.

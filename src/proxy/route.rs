@@ -85,6 +85,7 @@ impl Route {
         metrics: &Metrics,
     ) -> Self {
         let counts = metrics.route(&settings.name);
+        let pins = settings.pool.name.as_deref().and_then(|name| shared.pins(name));
         let choices = shared.choices(owner(settings.pool.name.as_ref(), &settings.name));
         let carried = |backend: &BackendSettings| {
             let (health, idle) = shared.get(backend);
@@ -118,7 +119,7 @@ impl Route {
             hsts: settings
                 .hsts
                 .and_then(|age| HeaderValue::try_from(format!("max-age={}", age.as_secs())).ok()),
-            pool: Pool::new(&settings.pool, choices, carried),
+            pool: Pool::new(&settings.pool, choices, pins, carried),
             on_backend_loss: settings.on_backend_loss,
             maintenance: Maintenance::build(
                 settings.maintenance_file.as_deref(),

@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::config::settings::pool::BackendSettings;
+use crate::config::settings::pool::{BackendSettings, PoolSettings};
 use crate::config::values::patterns::BackendAddress;
+use crate::upstream::choice::pin::PinCookies;
+use crate::upstream::choice::pin_keys::PinKeys;
 use crate::upstream::choice::state::ChoiceState;
 use crate::upstream::health::Health;
 use crate::upstream::http1::idle_connections::{IdleConnections, IdlePlaces};
@@ -15,6 +17,8 @@ use crate::upstream::pool::Backend;
 pub struct SharedBackends {
     known: HashMap<(Arc<str>, BackendAddress), SharedBackend>,
     choices: HashMap<BackendsOwner, Arc<ChoiceState>>,
+    /// By the name of the pool.
+    pins: HashMap<Arc<str>, Arc<PinCookies>>,
     places: IdlePlaces,
 }
 
@@ -41,7 +45,24 @@ impl SharedBackends {
             let (health, idle) = (b.health.clone(), b.idle.clone());
             ((b.id.clone(), b.address.clone()), SharedBackend { health, idle, is_used: false })
         };
-        Self { known: backends.map(shared).collect(), choices: HashMap::new(), places }
+        Self { known: backends.map(shared).collect(), ..Self::with(places) }
+    }
+
+    fn with(places: IdlePlaces) -> Self {
+        Self { places, ..Self::default() }
+    }
+
+    /// Computes the pin cookies of a pool.
+    pub fn add_pins(&mut self, pool: &PoolSettings, keys: &PinKeys) {
+        if let (Some(name), Some(pin)) = (&pool.name, &pool.choice.pin) {
+            let pins = PinCookies::new(pin, keys, &pool.backends);
+            self.pins.insert(name.clone(), Arc::new(pins));
+        }
+    }
+
+    /// The pin cookies of the pool with this name.
+    pub fn pins(&self, pool: &str) -> Option<Arc<PinCookies>> {
+        self.pins.get(pool).cloned()
     }
 
     /// Keeps what a pool remembers about its choices.

@@ -5,12 +5,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use hyper::HeaderMap;
+use hyper::http::request::Parts;
 use tokio::time::Instant;
 
 use super::admin_override::AdminOverride;
 use super::choice::key::ChoiceKey;
 use super::choice::load::{BackendLoad, LoadGuard};
 use super::choice::order::{Candidate, Method, Order, order, ramped};
+use super::choice::pin::{PinCookies, Pinned};
 use super::choice::rendezvous::KeyHash;
 use super::choice::state::ChoiceState;
 use super::health::Health;
@@ -20,6 +23,7 @@ use crate::client::ClientKey;
 use crate::config::settings::choice::{Balance, ChoiceSettings};
 use crate::config::settings::pool::{BackendSettings, PoolSettings};
 use crate::config::values::patterns::BackendAddress;
+use crate::http::path::RoutePath;
 use crate::net::network::Net;
 use crate::telemetry::events::{backend_connect_failed, backend_recovered};
 use crate::telemetry::metrics::backend_state::BackendState;
@@ -59,8 +63,18 @@ pub struct Pool {
     backends: Arc<[Arc<Backend>]>,
     settings: Arc<ChoiceSettings>,
     state: Arc<ChoiceState>,
+    pins: Option<Arc<PinCookies>>,
     /// Whether something depends on the number of tunnels and requests; otherwise they are not counted.
     is_counting: bool,
+}
+
+/// What a request says about its backend.
+#[derive(Clone, Debug)]
+pub struct ChoiceRequest {
+    /// The key that is hashed.
+    pub key: ChoiceKey,
+    /// The backend that its pin cookie names.
+    pub pinned: Option<Pinned>,
 }
 
 /// The backends that a request tries.
@@ -123,6 +137,7 @@ impl Pool {
     pub fn new(
         settings: &PoolSettings,
         state: Arc<ChoiceState>,
+        pins: Option<Arc<PinCookies>>,
         mut carried: impl FnMut(&BackendSettings) -> SharedBackendState,
     ) -> Self {
         let build = |settings: &BackendSettings| {
@@ -144,7 +159,7 @@ impl Pool {
         let is_counting = settings.choice.hash_balance_factor.is_some()
             || matches!(settings.choice.balance, Balance::LeastConnections | Balance::RandomTwo);
         let (name, choice) = (settings.name.clone(), Arc::new(settings.choice.clone()));
-        Self { name, backends, settings: choice, state, is_counting }
+        Self { name, backends, settings: choice, state, pins, is_counting }
     }
 
     /// The configuration key that lists the backends.
@@ -157,8 +172,23 @@ impl Pool {
         &self.backends
     }
 
+    /// Reads what a request says about its backend.
+    pub fn read_request(&self, head: &Parts, path: &RoutePath, client: ClientKey) -> ChoiceRequest {
+        ChoiceRequest {
+            key: ChoiceKey::of_request(&self.settings.hash, head, path, client),
+            pinned: self.pins.as_ref().and_then(|pins| pins.read(&head.headers)),
+        }
+    }
+
+    /// Adds the pin cookie of the backend that answered a request to the response, if the client needs it.
+    pub fn issue_pin(&self, request: &ChoiceRequest, backend: &Backend, response: &mut HeaderMap) {
+        if let Some(pins) = &self.pins {
+            pins.issue(request.pinned.as_ref(), &backend.id, response);
+        }
+    }
+
     /// The backends that a request tries, without those that are drained.
-    pub fn choose(&self, key: ChoiceKey, net: &dyn Net) -> Choice {
+    pub fn choose(&self, request: &ChoiceRequest, net: &dyn Net) -> Choice {
         let method = match self.settings.balance {
             Balance::Hash => Method::Hash { balance_factor: self.balance_factor() },
             Balance::LeastConnections => Method::LeastConnections,
@@ -169,15 +199,15 @@ impl Pool {
                 Method::RandomTwo(KeyHash::of_text(&random))
             }
         };
-        self.order(key, method)
+        self.order(request, method)
     }
 
     /// What [`choose`](Self::choose) would return, without taking a turn.
-    pub fn predict(&self, key: ChoiceKey, net: &dyn Net) -> Choice {
+    pub fn predict(&self, request: &ChoiceRequest, net: &dyn Net) -> Choice {
         if self.settings.balance == Balance::RoundRobin {
-            self.order(key, Method::RoundRobin(&self.state.turns.copy()))
+            self.order(request, Method::RoundRobin(&self.state.turns.copy()))
         } else {
-            self.choose(key, net)
+            self.choose(request, net)
         }
     }
 
@@ -203,18 +233,27 @@ impl Pool {
         &self.state
     }
 
-    fn order(&self, key: ChoiceKey, method: Method<'_>) -> Choice {
+    fn order(&self, request: &ChoiceRequest, method: Method<'_>) -> Choice {
         let now = Instant::now();
         let is_usable = |backend: &&Arc<Backend>| !backend.is_draining();
         let usable: Vec<_> = self.backends.iter().filter(is_usable).collect();
         let candidates: Vec<Candidate<'_>> =
             usable.iter().map(|backend| self.candidate(backend, now)).collect();
-        let in_use = self.balance_factor().and_then(|_| self.state.affinity.backend_of(key.hash));
-        let preferred = in_use.and_then(|id| usable.iter().position(|backend| backend.id == id));
-        let preferred = preferred.map(|index| (index, ChosenBy::Affinity));
-        let Order { indices, chosen_by } = order(&candidates, method, key.hash, preferred);
+        let position = |id: &Arc<str>| usable.iter().position(|backend| backend.id == *id);
+        let preferred = self.preferred(request);
+        let preferred = preferred.and_then(|(id, reason)| Some((position(&id)?, reason)));
+        let Order { indices, chosen_by } = order(&candidates, method, request.key.hash, preferred);
         let chosen = indices.iter().filter_map(|index| usable.get(*index));
         Choice { backends: chosen.map(|backend| Arc::clone(backend)).collect(), chosen_by }
+    }
+
+    /// The id of the backend that the client is pinned to, or where its key is in use.
+    fn preferred(&self, request: &ChoiceRequest) -> Option<(Arc<str>, ChosenBy)> {
+        if let Some(Pinned { id, reason, .. }) = &request.pinned {
+            return Some((id.clone(), *reason));
+        }
+        self.balance_factor()?;
+        Some((self.state.affinity.backend_of(request.key.hash)?, ChosenBy::Affinity))
     }
 
     fn candidate<'b>(&self, backend: &'b Backend, now: Instant) -> Candidate<'b> {

@@ -65,6 +65,7 @@ mod outcome_records;
 mod overload;
 mod path_readings;
 mod permits;
+mod pin_cookies;
 mod plain_http;
 mod pools;
 mod proxy_fields;

@@ -260,8 +260,8 @@ impl ExplainTrail {
     ) -> Result<(), RejectReason> {
         let key = Some(route.pool.backends_key().to_owned());
         let hash = &route.pool.settings().hash;
-        let choice_key = ChoiceKey::of_request(hash, &request.head, path, client.key);
-        let Choice { backends: order, chosen_by } = route.pool.predict(choice_key, &*state.net);
+        let choice = route.pool.read_request(&request.head, path, client.key);
+        let Choice { backends: order, chosen_by } = route.pool.predict(&choice, &*state.net);
         let Some(first) = order.first() else {
             self.fail("backend", drained::describe(state, route), key);
             return Err(RejectReason::Draining);
@@ -280,7 +280,7 @@ impl ExplainTrail {
         let then =
             if rest.is_empty() { String::new() } else { format!("; then {}", rest.join(", ")) };
         let of_pool = route.pool.name.as_deref().map(|name| format!(" of pool \"{name}\""));
-        let reason = choice_reason(chosen_by, hash, choice_key);
+        let reason = choice_reason(chosen_by, hash, choice.key);
         let result = format!("{}{reason}{then}{}", show(first), of_pool.unwrap_or_default());
         if !order.iter().any(|backend| backend.state().is_available()) {
             self.fail("backend", format!("all are down; a request would still try {result}"), key);
@@ -325,6 +325,8 @@ fn choice_reason(chosen_by: ChosenBy, hash: &HashSource, key: ChoiceKey) -> Stri
         ChosenBy::Affinity => {
             format!(", because tunnels with the same key ({hashed}) are open there")
         }
+        ChosenBy::Pin => ", which the pin cookie names".to_owned(),
+        ChosenBy::CookieValue => ", which the cookie of another proxy names".to_owned(),
         ChosenBy::LeastConnections => {
             ", which has the fewest connections for its weight".to_owned()
         }

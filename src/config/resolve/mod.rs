@@ -12,6 +12,7 @@ pub(crate) mod headers;
 pub(crate) mod ineffective;
 pub(crate) mod listeners;
 pub(crate) mod names;
+pub(crate) mod pin;
 pub(crate) mod policy;
 pub(crate) mod pools;
 pub(crate) mod process;
@@ -42,7 +43,7 @@ pub(crate) fn validate(file: &ConfigFile, dir: &Path, sink: &mut DiagnosticSink<
     let listeners = listeners::listeners(file, &mut addresses, sink);
     let admin = listeners::admin(file, &mut addresses, sink);
     let prefixes = KeyPrefixes::default();
-    let pools = Pools::new(file, &addresses, sink);
+    let pools = Pools::new(file, dir, &addresses, sink);
     let (routes, top_level_policy) = routes::routes(file, dir, &pools, sink);
     Settings {
         file: None,

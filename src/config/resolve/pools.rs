@@ -2,12 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::addresses::ListenAddresses;
 use super::choice::{check_backups, choice};
 use super::defaults::value_or;
 use super::names::UniqueNames;
+use super::pin::check_cookie_values;
 use crate::config::schema::ConfigFile;
 use crate::config::schema::pool::{BackendItem, PoolTable};
 use crate::config::schema::route::RouteTable;
@@ -20,7 +22,7 @@ use crate::config::toml::nearest::nearest;
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
 use crate::config::values::pool::{PoolChoice, PoolName};
-use crate::config::values::scalars::{Label, Weight};
+use crate::config::values::scalars::{Label, OrOff, Weight};
 
 /// The pools that have a name, from which routes choose.
 pub(crate) struct Pools<'f> {
@@ -35,6 +37,7 @@ impl<'f> Pools<'f> {
     /// Converts the tables `[[pool]]`.
     pub(crate) fn new(
         file: &ConfigFile,
+        dir: &Path,
         addresses: &'f ListenAddresses,
         sink: &mut DiagnosticSink<'_>,
     ) -> Self {
@@ -45,7 +48,7 @@ impl<'f> Pools<'f> {
             Self { addresses, named: Vec::new(), by_name: HashMap::new(), is_incomplete };
         let mut names = UniqueNames::default();
         for table in tables {
-            pools.add(table, &mut names, sink);
+            pools.add(table, dir, &mut names, sink);
         }
         pools
     }
@@ -65,6 +68,7 @@ impl<'f> Pools<'f> {
             || PoolSettings { name: None, backends: Vec::new(), choice: ChoiceSettings::default() };
         let Some(Located { value: PoolChoice(Some(name)), location }) = route.pool.located() else {
             let backends = backends(&route.backends, self.addresses, sink);
+            check_cookie_values(&route.backends, false, sink);
             return Arc::new(PoolSettings { backends, ..own() });
         };
         if !matches!(route.backends, Parsed::Missing) {
@@ -81,9 +85,17 @@ impl<'f> Pools<'f> {
         found.cloned().unwrap_or_else(|| Arc::new(own()))
     }
 
-    fn add(&mut self, table: &PoolTable, names: &mut UniqueNames, sink: &mut DiagnosticSink<'_>) {
+    fn add(
+        &mut self,
+        table: &PoolTable,
+        dir: &Path,
+        names: &mut UniqueNames,
+        sink: &mut DiagnosticSink<'_>,
+    ) {
         let backends = backends(&table.backends, self.addresses, sink);
-        let choice = choice(&table.choice, sink);
+        let choice = choice(&table.choice, dir, sink);
+        let has_pin = !matches!(table.choice.pin.cookie, Parsed::Missing);
+        check_cookie_values(&table.backends, has_pin, sink);
         let Some(Located { value: PoolName(name), location }) = table.name.located() else {
             return;
         };
@@ -170,6 +182,7 @@ fn backend(
         address: address.clone(),
         weight: value_or(&item.value.weight, Weight(NonZeroU32::MIN)).0,
         is_backup: value_or(&item.value.backup, false),
+        cookie_value: value_or(&item.value.cookie_value, OrOff(None)).0.map(|of| of.0),
     })
 }
 

@@ -4,16 +4,18 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use crate::config::settings::choice::Balance;
+use crate::config::settings::choice::{Balance, SameSite};
 use crate::config::toml::diagnostic::Location;
 use crate::config::toml::reader::TableReader;
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
+use crate::config::values::cookie::{CookieDomain, CookieName, CookiePath, CookieValue};
 use crate::config::values::hash_source::HashSource;
 use crate::config::values::patterns::BackendAddress;
 use crate::config::values::pool::PoolName;
 use crate::config::values::scalars::BalanceFactor;
 use crate::config::values::scalars::{Label, OrOff, Weight};
+use crate::config::values::targets::OptionalFile;
 
 /// The table `[[pool]]`.
 pub(crate) struct PoolTable {
@@ -30,6 +32,19 @@ pub(crate) struct ChoiceKeys {
     pub(crate) balance: Parsed<Balance>,
     pub(crate) hash_balance_factor: Parsed<OrOff<BalanceFactor>>,
     pub(crate) slow_start: Parsed<OrOff<Duration>>,
+    pub(crate) pin: PinTable,
+}
+
+/// The table `[pool.pin]`.
+pub(crate) struct PinTable {
+    pub(crate) cookie: Parsed<OrOff<CookieName>>,
+    pub(crate) key_file: Parsed<OptionalFile>,
+    pub(crate) path: Parsed<CookiePath>,
+    pub(crate) domain: Parsed<OrOff<CookieDomain>>,
+    pub(crate) secure: Parsed<bool>,
+    pub(crate) http_only: Parsed<bool>,
+    pub(crate) same_site: Parsed<SameSite>,
+    pub(crate) partitioned: Parsed<bool>,
 }
 
 /// An item of `backends`: an address, or a table with an address.
@@ -38,6 +53,7 @@ pub(crate) struct BackendItem {
     pub(crate) weight: Parsed<Weight>,
     pub(crate) id: Parsed<Label>,
     pub(crate) backup: Parsed<bool>,
+    pub(crate) cookie_value: Parsed<OrOff<CookieValue>>,
 }
 
 pub(crate) fn pool(table: &mut TableReader<'_, '_, '_>) -> PoolTable {
@@ -52,7 +68,21 @@ pub(crate) fn pool(table: &mut TableReader<'_, '_, '_>) -> PoolTable {
             balance: table.get("balance"),
             hash_balance_factor: table.get("hash_balance_factor"),
             slow_start: table.get("slow_start"),
+            pin: table.table("pin", pin),
         },
+    }
+}
+
+fn pin(table: &mut TableReader<'_, '_, '_>) -> PinTable {
+    PinTable {
+        cookie: table.get("cookie"),
+        key_file: table.get("key_file"),
+        path: table.get("path"),
+        domain: table.get("domain"),
+        secure: table.get("secure"),
+        http_only: table.get("http_only"),
+        same_site: table.get("same_site"),
+        partitioned: table.get("partitioned"),
     }
 }
 
@@ -75,6 +105,7 @@ pub(super) fn backend<'d>(
                 weight: table.get("weight"),
                 id: table.get("id"),
                 backup: table.get("backup"),
+                cookie_value: table.get("cookie_value"),
             }
         }),
         None => BackendItem {
@@ -82,6 +113,7 @@ pub(super) fn backend<'d>(
             weight: Parsed::Missing,
             id: Parsed::Missing,
             backup: Parsed::Missing,
+            cookie_value: Parsed::Missing,
         },
     };
     Parsed::Valid(Located { value: item, location })

@@ -1,5 +1,6 @@
 //! How a pool chooses among its backends.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::values::hash_source::HashSource;
@@ -15,6 +16,75 @@ pub struct ChoiceSettings {
     pub hash_balance_factor: Option<u32>,
     /// How long the weight of a backend grows after it has recovered.
     pub slow_start: Option<Duration>,
+    /// The cookie that names the backend of a client; `None` if there is none.
+    pub pin: Option<PinSettings>,
+}
+
+/// `[pool.pin]`: a cookie that names the backend of a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PinSettings {
+    /// Name of the cookie.
+    pub cookie: String,
+    /// File with the keys.
+    pub key_file: PathBuf,
+    /// The rest of `Set-Cookie`.
+    pub attributes: CookieAttributes,
+}
+
+/// Which requests of a browser carry a cookie (RFC 6265 5.2, and the drafts of its successor).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CookieAttributes {
+    /// Paths that start like this.
+    pub path: String,
+    /// This domain and its subdomains; `None` for the host alone.
+    pub domain: Option<String>,
+    /// Over TLS only.
+    pub secure: bool,
+    /// Whether scripts cannot read it.
+    pub http_only: bool,
+    /// Requests that other sites cause.
+    pub same_site: SameSite,
+    /// Whether each site that embeds the application has a cookie of its own (CHIPS).
+    pub partitioned: bool,
+}
+
+/// Requests from pages of other sites that carry a cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SameSite {
+    /// None except links.
+    Lax,
+    /// None.
+    Strict,
+    /// All.
+    None,
+}
+
+impl SameSite {
+    /// Every value with its name in the file.
+    pub const NAMES: [(&str, Self); 3] =
+        [("lax", Self::Lax), ("strict", Self::Strict), ("none", Self::None)];
+
+    /// The value of the attribute.
+    pub fn attribute(self) -> &'static str {
+        match self {
+            Self::Lax => "Lax",
+            Self::Strict => "Strict",
+            Self::None => "None",
+        }
+    }
+}
+
+impl Default for CookieAttributes {
+    fn default() -> Self {
+        Self {
+            path: "/".to_owned(),
+            domain: None,
+            secure: true,
+            http_only: true,
+            same_site: SameSite::Lax,
+            partitioned: false,
+        }
+    }
 }
 
 impl Default for ChoiceSettings {
@@ -24,6 +94,7 @@ impl Default for ChoiceSettings {
             balance: Balance::Hash,
             hash_balance_factor: None,
             slow_start: None,
+            pin: None,
         }
     }
 }

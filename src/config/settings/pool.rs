@@ -28,4 +28,6 @@ pub struct BackendSettings {
     pub weight: NonZeroU32,
     /// Whether it is used only if all others are ejected.
     pub is_backup: bool,
+    /// The value of the pin cookie by which another proxy names it.
+    pub cookie_value: Option<Arc<str>>,
 }

@@ -1,7 +1,7 @@
 //! How a pool chooses among its backends.
 
 use super::*;
-use crate::config::settings::choice::{Balance, ChoiceSettings};
+use crate::config::settings::choice::{Balance, ChoiceSettings, CookieAttributes};
 
 /// [`PLAIN`] with a pool that has these keys as well.
 fn pool(keys: &str) -> String {
@@ -79,4 +79,86 @@ fn list_of_backups_is_an_error() {
           those that are used first)"
         ]
     );
+}
+
+#[test]
+fn pin_cookie_has_safe_defaults() {
+    let text = pool("[pool.pin]\ncookie = \"srv\"\nkey_file = \"pin.key\"");
+    let pin = parse(&text).pools[0].choice.pin.clone().unwrap();
+    assert_eq!((pin.cookie.as_str(), pin.attributes), ("srv", CookieAttributes::default()));
+    assert!(pin.key_file.ends_with("pin.key"));
+    let value = text.replace("\"b:1\"", "{ address = \"b:1\", cookie_value = \"b5\" }");
+    assert_eq!(parse(&value).pools[0].backends[1].cookie_value.as_deref(), Some("b5"));
+}
+
+#[test]
+fn faults_of_a_pin_cookie_are_reported() {
+    let pin = |keys: &str| {
+        errors(&pool(&format!("[pool.pin]\ncookie = \"srv\"\nkey_file = \"k\"\n{keys}"))).join("; ")
+    };
+    assert_eq!(
+        pin("secure = false\nsame_site = \"none\""),
+        "pool[0].pin.secure: browsers ignore a cookie with SameSite=None that is not Secure (remove \
+         secure = false)"
+    );
+    assert_eq!(
+        pin("secure = false\npartitioned = true"),
+        "pool[0].pin.secure: browsers ignore a Partitioned cookie that is not Secure (remove secure = \
+         false)"
+    );
+    for (key, part) in [
+        ("path = \"app\"", "pool[0].pin.path: \"app\" cannot be the path of a cookie"),
+        ("path = \"/;\"", "pool[0].pin.path: "),
+        ("domain = \".example.com\"", "pool[0].pin.domain: "),
+        ("same_site = \"Lax\"", "did you mean \"lax\"?"),
+    ] {
+        assert!(pin(key).contains(part), "{key}: {}", pin(key));
+    }
+    let named = |name: &str, keys: &str| {
+        errors(&pool(&format!("[pool.pin]\ncookie = \"{name}\"\nkey_file = \"k\"\n{keys}")))
+            .join("; ")
+    };
+    assert!(named("a b", "").starts_with("pool[0].pin.cookie: \"a b\" cannot be the name"));
+    assert!(named("__Host-srv", "path = \"/app\"").contains("with a domain, or with a path"));
+    assert!(named("__Secure-srv", "secure = false").contains("that is not Secure"));
+    assert_eq!(
+        errors(&pool("[pool.pin]\nkey_file = \"k\"")),
+        ["pool[0].pin.key_file: there is no name for the cookie (write cookie = \"tidegate\" in \
+          [pool.pin])"]
+    );
+    let without_key = errors(&pool("[pool.pin]\ncookie = \"srv\"")).join("");
+    assert!(
+        without_key.starts_with("pool[0].pin.cookie: the cookie needs a key (write key_file = ")
+    );
+    assert_eq!(
+        errors(&pool("hash = \"cookie:srv\"\n[pool.pin]\ncookie = \"srv\"\nkey_file = \"k\"")),
+        [
+            "pool[0].hash: srv is the pin cookie, which names a backend (remove hash, or hash a cookie \
+          of the application)"
+        ]
+    );
+}
+
+#[test]
+fn values_of_other_proxies_must_lead_somewhere() {
+    let valued = "{ address = \"a:1\", cookie_value = \"s1\" }";
+    assert_eq!(
+        errors_replacing("\"127.0.0.1:9001\"", valued),
+        [
+            "route[0].backends[0].cookie_value: this has no effect without a pin cookie (write [pool.pin] \
+          with cookie and key_file)"
+        ]
+    );
+    let twice = pool("[pool.pin]\ncookie = \"srv\"\nkey_file = \"k\"")
+        .replace("\"a:1\", \"b:1\"", &format!("{valued}, {}", valued.replace("a:1", "b:1")));
+    assert_eq!(
+        errors(&twice),
+        [
+            "pool[0].backends[1].cookie_value: \"s1\" is already used by pool[0].backends[0] (a value \
+          leads to one backend)"
+        ]
+    );
+    let invalid = valued.replace("s1", "a;b");
+    let shown = errors_replacing("\"127.0.0.1:9001\"", &invalid).join("");
+    assert!(shown.contains("\"a;b\" cannot be the value of a cookie"), "{shown}");
 }

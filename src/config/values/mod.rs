@@ -4,6 +4,7 @@ pub(crate) mod address;
 pub(crate) mod address_mistake;
 pub(crate) mod choices;
 pub(crate) mod close_reason;
+pub(crate) mod cookie;
 pub(crate) mod field;
 pub(crate) mod hash_source;
 pub(crate) mod head_limits;

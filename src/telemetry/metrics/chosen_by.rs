@@ -9,6 +9,10 @@ pub enum ChosenBy {
     BalanceFactor,
     /// The key has open tunnels or requests there.
     Affinity,
+    /// The pin cookie of the client names it.
+    Pin,
+    /// The pin cookie of the client has a value of another proxy, which names it.
+    CookieValue,
     /// It has the lowest load for its weight.
     LeastConnections,
     /// It is its turn.
@@ -19,10 +23,12 @@ pub enum ChosenBy {
 
 impl ChosenBy {
     /// Every reason, in the order of its counter.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Hash,
         Self::BalanceFactor,
         Self::Affinity,
+        Self::Pin,
+        Self::CookieValue,
         Self::LeastConnections,
         Self::RoundRobin,
         Self::RandomTwo,
@@ -34,6 +40,8 @@ impl ChosenBy {
             Self::Hash => "hash",
             Self::BalanceFactor => "hash_balance_factor",
             Self::Affinity => "affinity",
+            Self::Pin => "pin",
+            Self::CookieValue => "cookie_value",
             Self::LeastConnections => "least_connections",
             Self::RoundRobin => "round_robin",
             Self::RandomTwo => "random_two",

@@ -6,10 +6,13 @@
 //! | Which backend has a key? The hash that never changes | `rendezvous.rs` |
 //! | In which order are the backends tried? | `order.rs` |
 //! | How many tunnels and requests does a backend have, and of which keys? | `load.rs` |
+//! | Which cookie names a backend, and what is issued? | `pin.rs`; its keys: `pin_keys.rs` |
 //! | What is kept across reloads? | `state.rs` |
 
 pub(crate) mod key;
 pub(crate) mod load;
 pub(crate) mod order;
+pub(crate) mod pin;
+pub(crate) mod pin_keys;
 pub(crate) mod rendezvous;
 pub(crate) mod state;

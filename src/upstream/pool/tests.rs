@@ -13,6 +13,7 @@ fn settings(backends: &[(&str, u32)]) -> PoolSettings {
         address: BackendAddress { host: "127.0.0.1".into(), port: 9 },
         weight: NonZeroU32::new(*weight).unwrap(),
         is_backup: false,
+        cookie_value: None,
     };
     PoolSettings {
         name: None,
@@ -22,14 +23,14 @@ fn settings(backends: &[(&str, u32)]) -> PoolSettings {
 }
 
 fn pool(backends: &[(&str, u32)]) -> Pool {
-    Pool::new(&settings(backends), Arc::default(), |_| Default::default())
+    Pool::new(&settings(backends), Arc::default(), None, |_| Default::default())
 }
 
 impl Pool {
     /// The order in which a client tries the backends.
     fn order_for(&self, client: ClientKey) -> Vec<Arc<Backend>> {
         let key = ChoiceKey { hash: KeyHash::of_client(client), is_fallback: false };
-        self.choose(key, &SystemNet).backends
+        self.choose(&ChoiceRequest { key, pinned: None }, &SystemNet).backends
     }
 }
 
@@ -122,7 +123,7 @@ fn ejected_backend_is_tried_last_even_after_reload() {
     assert!(!fail() && !fail());
     assert_eq!(orders(), before, "a backend that is down keeps its place until it is ejected");
     assert!(fail());
-    let reloaded = Pool::new(&settings(&[("b", 1), ("a", 9)]), Arc::default(), |of| {
+    let reloaded = Pool::new(&settings(&[("b", 1), ("a", 9)]), Arc::default(), None, |of| {
         let existing = one.backends().iter().find(|backend| backend.id == of.id).unwrap();
         SharedBackendState { health: Arc::clone(&existing.health), ..SharedBackendState::default() }
     });

@@ -4,6 +4,7 @@ use super::key_group::KeyGroup;
 use super::value::{duration, or_off, plain, text};
 use crate::config::explain::effect::AppliesTo::Requests;
 use crate::config::settings::Settings;
+use crate::config::settings::choice::{CookieAttributes, PinSettings, SameSite};
 use crate::config::settings::pool::{BackendSettings, PoolSettings};
 
 /// A list of backends in the file, by the index of its table.
@@ -44,6 +45,7 @@ impl BackendList {
         group.add("weight", Requests, plain(backend.weight));
         group.add_inherited("id", Requests, text(&backend.id), address);
         group.add("backup", Requests, plain(backend.is_backup));
+        group.add("cookie_value", Requests, or_off(backend.cookie_value.as_deref(), text));
         Some(group)
     }
 }
@@ -57,5 +59,21 @@ pub fn pool(settings: &Settings, index: usize) -> Option<KeyGroup> {
     group.add("balance", Requests, text(choice.balance.name()));
     group.add("hash_balance_factor", Requests, or_off(choice.hash_balance_factor, plain));
     group.add("slow_start", Requests, or_off(choice.slow_start, duration));
+    pin(&mut group, choice.pin.as_ref());
     Some(group)
+}
+
+fn pin(group: &mut KeyGroup, pin: Option<&PinSettings>) {
+    let default = CookieAttributes::default();
+    let attributes = pin.map_or(&default, |pin| &pin.attributes);
+    group.add("pin.cookie", Requests, or_off(pin, |pin| text(&pin.cookie)));
+    group.add("pin.key_file", Requests, or_off(pin, |pin| text(pin.key_file.display())));
+    group.add("pin.path", Requests, text(&attributes.path));
+    group.add("pin.domain", Requests, or_off(attributes.domain.as_deref(), text));
+    group.add("pin.secure", Requests, plain(attributes.secure));
+    group.add("pin.http_only", Requests, plain(attributes.http_only));
+    let mut names = SameSite::NAMES.into_iter();
+    let same_site = names.find(|(_, same_site)| *same_site == attributes.same_site);
+    group.add("pin.same_site", Requests, text(same_site.map_or("", |(name, _)| name)));
+    group.add("pin.partitioned", Requests, plain(attributes.partitioned));
 }
