@@ -57,6 +57,8 @@ pub enum RejectReason {
     Draining,
     /// No backend accepted the connection.
     NoBackend,
+    /// Every backend has its maximum number of tunnels.
+    BackendsFull,
     /// The backend's response is not valid for the request.
     BackendHandshakeInvalid(&'static str),
     /// No backend accepted the connection within the connect timeout.
@@ -139,6 +141,7 @@ impl RejectReason {
             | Self::Draining
             | Self::Maintenance(_)
             | Self::NoBackend
+            | Self::BackendsFull
             | Self::NoDescriptors
             | Self::LocalPorts => StatusCode::SERVICE_UNAVAILABLE,
             Self::BackendHandshakeInvalid(_) => StatusCode::BAD_GATEWAY,
@@ -173,6 +176,7 @@ impl RejectReason {
             Self::RouteLimit => "route_limit",
             Self::Draining => "draining",
             Self::NoBackend => "no_backend",
+            Self::BackendsFull => "backends_full",
             Self::BackendHandshakeInvalid(_) => "backend_handshake_invalid",
             Self::ConnectTimeout => "connect_timeout",
             Self::ResponseTimeout => "response_timeout",
@@ -194,6 +198,7 @@ impl RejectReason {
     pub fn stage(&self) -> ConnectionStage {
         match self {
             Self::NoBackend
+            | Self::BackendsFull
             | Self::BackendHandshakeInvalid(_)
             | Self::ConnectTimeout
             | Self::ResponseTimeout
@@ -242,6 +247,7 @@ impl RejectReason {
             Self::ProxyLimit => Some("concurrency.tunnels"),
             Self::RouteLimit => Some("route.tunnels"),
             Self::NoBackend => Some("route.backends"),
+            Self::BackendsFull => Some("route.backends.max_tunnels"),
             Self::ConnectTimeout => Some("timeouts.connect"),
             Self::ResponseTimeout => Some("timeouts.response_header"),
             Self::BackendIdleTimeout | Self::BodyTimeout => Some("timeouts.idle"),
@@ -306,6 +312,7 @@ impl fmt::Display for RejectReason {
                 "draining: new tunnels are rejected (shutdown, or `tidegate ctl drain`)"
             }
             Self::NoBackend => "no backend available: all connection attempts failed",
+            Self::BackendsFull => "every backend has its maximum number of tunnels",
             Self::ConnectTimeout => "timeout connecting to a backend",
             Self::ResponseTimeout => "timeout waiting for the backend's response",
             Self::BackendIdleTimeout => "backend idle timeout: no data transferred",

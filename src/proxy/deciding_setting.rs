@@ -94,6 +94,7 @@ pub fn of_rejection(
         | RejectReason::Origin(_)
         | RejectReason::Draining
         | RejectReason::NoBackend
+        | RejectReason::BackendsFull
         | RejectReason::NoDescriptors
         | RejectReason::LocalPorts
         | RejectReason::BackendHandshakeInvalid(_)
@@ -104,6 +105,7 @@ pub fn of_rejection(
     };
     let key = match (reason, route) {
         (RejectReason::NoBackend, Some(route)) => Some(route.pool.backends_key()),
+        (RejectReason::BackendsFull, Some(route)) => Some(route.pool.max_tunnels_key()),
         (_, _) => reason.key(),
     };
     DecidingSetting { key, value }

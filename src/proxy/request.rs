@@ -39,7 +39,8 @@ use crate::upstream::forwarded_headers::ForwardedHeaders;
 use crate::upstream::handshake::{self, UpgradeFailure, UpgradeOptions};
 use crate::upstream::http1::response_body::ResponseBody;
 use crate::upstream::negotiate::NegotiationPolicy;
-use crate::upstream::pool::{Backend, ChoiceRequest};
+use crate::upstream::pool::Backend;
+use crate::upstream::pool::choosing::{Choice, ChoicePurpose, ChoiceRequest, NoChoice};
 
 /// What all requests of one connection share; freed when the connection becomes a tunnel.
 pub struct ConnectionContext {
@@ -209,7 +210,8 @@ impl ConnectionContext {
                 context.snapshot.client_rates.requests.admit(client.key)?;
                 log.set_plain(route);
                 let choice = route.pool.read_request(&head, kind.path(), client.key);
-                let connector = self.connector(route, choice, &forwarded, log)?;
+                let chosen = route.pool.choose(&choice, ChoicePurpose::Request, &*self.state.net);
+                let connector = self.connector(route, choice, chosen, &forwarded, log)?;
                 let request = Request::from_parts(head, body);
                 let options = ForwardOptions {
                     idle: route.timeouts.idle,
@@ -241,7 +243,8 @@ impl ConnectionContext {
         let backend_started = now();
         let client = context.connection.client.key;
         let choice = route.pool.read_request(head, &handshake.path, client);
-        let connected = self.connector(route, choice, forwarded, log)?.connect().await;
+        let chosen = route.pool.choose_or_wait(&choice, &*self.state.net).await;
+        let connected = self.connector(route, choice, chosen, forwarded, log)?.connect().await;
         let connected = connected.map_err(|failed| log.set_connect_error(&failed))?;
         let backend = connected.1.backend.clone();
         log.set_backend(&backend);
@@ -311,17 +314,17 @@ impl ConnectionContext {
         &self,
         route: &Route,
         request: ChoiceRequest,
+        chosen: Result<Choice, NoChoice>,
         forwarded: &ForwardedHeaders<'_>,
         log: &mut RequestLog,
     ) -> Result<Connector<'_>, RejectReason> {
         let key = forwarded.client.key;
-        let choice = route.pool.choose(&request, &*self.state.net);
-        // An operator has drained every backend.
-        if choice.backends.is_empty() {
-            return Err(self.draining(route, log));
-        }
-        log.set_choice(request, &choice);
-        let order = choice.backends;
+        let Choice { backends: order, chosen_by, load } = match chosen {
+            Ok(choice) => choice,
+            Err(NoChoice::Drained) => return Err(self.draining(route, log)),
+            Err(NoChoice::Full) => return Err(RejectReason::BackendsFull),
+        };
+        log.set_choice(request, chosen_by, load);
         let (proxy_header, limit) = (forwarded.proxy_header(), route.timeouts.connect);
         Ok(Connector { net: &*self.state.net, order, key, proxy_header, limit })
     }

@@ -19,6 +19,7 @@ use crate::reject::abort::AbortCause;
 use crate::sessions::connection::Connection;
 use crate::sys::clock::now;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::chosen_by::ChosenBy;
 use crate::telemetry::record::served::{ServedRequest, record_served};
 use crate::telemetry::record::{DecidingSetting, RejectedRequest, ResponseProgress, record_reject};
 use crate::telemetry::redact::{authority, origin, subprotocol, target, truncate};
@@ -26,7 +27,8 @@ use crate::telemetry::request_fields::{PackedFields, RequestFields};
 use crate::upstream::choice::load::LoadGuard;
 use crate::upstream::connect_error::ConnectError;
 use crate::upstream::negotiate::SelectedSubprotocol;
-use crate::upstream::pool::{Backend, Choice, ChoiceRequest};
+use crate::upstream::pool::Backend;
+use crate::upstream::pool::choosing::ChoiceRequest;
 
 /// The fields of a request's record. Route and backend are set as soon as they are known, so that the
 /// record of a cancelled request contains them.
@@ -127,13 +129,18 @@ impl RequestLog {
         self.route.as_ref()
     }
 
-    /// Counts the request at the backend that is tried first, so that others see it while it is connected.
-    pub fn set_choice(&mut self, request: ChoiceRequest, choice: &Choice) {
-        if let (Some(route), Some(first)) = (&self.route, choice.backends.first()) {
-            route.counts.backend_chosen(choice.chosen_by);
-            self.load = route.pool.enter(first, request.key);
+    /// Adds why the backend is tried first. `load` counts the request there, so that others see it while it is
+    /// connected.
+    pub fn set_choice(
+        &mut self,
+        request: ChoiceRequest,
+        chosen_by: ChosenBy,
+        load: Option<LoadGuard>,
+    ) {
+        if let Some(route) = &self.route {
+            route.counts.backend_chosen(chosen_by);
         }
-        self.choice = Some(request);
+        (self.choice, self.load) = (Some(request), load);
     }
 
     /// Adds the backend that accepted the connection.
@@ -141,7 +148,7 @@ impl RequestLog {
         if let (Some(route), Some(choice), Some(load)) = (&self.route, &self.choice, &self.load)
             && !load.is_of(&backend.load)
         {
-            self.load = route.pool.enter(backend, choice.key);
+            self.load = route.pool.enter(backend, choice.key, load.is_tunnel());
         }
         self.backend = Some(backend.clone());
     }

@@ -1,19 +1,17 @@
-//! The backends of a route. [`choice`](super::choice) says which one a request goes to.
+//! The backends of a route. [`choosing`] says which one a request goes to.
+
+pub(crate) mod choosing;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use hyper::HeaderMap;
-use hyper::http::request::Parts;
 use tokio::time::Instant;
 
 use super::admin_override::AdminOverride;
-use super::choice::key::ChoiceKey;
-use super::choice::load::{BackendLoad, LoadGuard};
-use super::choice::order::{Candidate, Method, Order, order, ramped};
-use super::choice::pin::{PinCookies, Pinned};
+use super::choice::load::BackendLoad;
+use super::choice::pin::PinCookies;
 use super::choice::rendezvous::KeyHash;
 use super::choice::state::ChoiceState;
 use super::health::Health;
@@ -23,11 +21,8 @@ use crate::client::ClientKey;
 use crate::config::settings::choice::{Balance, ChoiceSettings};
 use crate::config::settings::pool::{BackendSettings, PoolSettings};
 use crate::config::values::patterns::BackendAddress;
-use crate::http::path::RoutePath;
-use crate::net::network::Net;
 use crate::telemetry::events::{backend_connect_failed, backend_recovered};
 use crate::telemetry::metrics::backend_state::BackendState;
-use crate::telemetry::metrics::chosen_by::ChosenBy;
 use crate::telemetry::metrics::handles::BackendCounts;
 
 /// One backend of a pool, as one route uses it.
@@ -45,6 +40,8 @@ pub struct Backend {
     pub health: Arc<Health>,
     /// Whether it is used only if the others are ejected.
     pub is_backup: bool,
+    /// Maximum number of its tunnels.
+    pub max_tunnels: Option<usize>,
     /// Its tunnels and requests, of all routes that use its pool, if the pool counts them; kept across reloads.
     pub load: Arc<BackendLoad>,
     /// Metrics; kept across reloads.
@@ -66,24 +63,6 @@ pub struct Pool {
     pins: Option<Arc<PinCookies>>,
     /// Whether something depends on the number of tunnels and requests; otherwise they are not counted.
     is_counting: bool,
-}
-
-/// What a request says about its backend.
-#[derive(Clone, Debug)]
-pub struct ChoiceRequest {
-    /// The key that is hashed.
-    pub key: ChoiceKey,
-    /// The backend that its pin cookie names.
-    pub pinned: Option<Pinned>,
-}
-
-/// The backends that a request tries.
-#[derive(Debug)]
-pub struct Choice {
-    /// In the order in which they are tried; empty if all are drained.
-    pub backends: Vec<Arc<Backend>>,
-    /// Why the first one is the first.
-    pub chosen_by: ChosenBy,
 }
 
 /// State of a backend that is carried over from the previous snapshot or shared with other routes.
@@ -147,6 +126,7 @@ impl Pool {
                 address: settings.address.clone(),
                 weight: settings.weight,
                 is_backup: settings.is_backup,
+                max_tunnels: settings.max_tunnels,
                 load: state.load_of(&settings.id),
                 admin_override,
                 health,
@@ -156,8 +136,10 @@ impl Pool {
             })
         };
         let backends = settings.backends.iter().map(build).collect();
+        let has_maximum = |backend: &BackendSettings| backend.max_tunnels.is_some();
         let is_counting = settings.choice.hash_balance_factor.is_some()
-            || matches!(settings.choice.balance, Balance::LeastConnections | Balance::RandomTwo);
+            || matches!(settings.choice.balance, Balance::LeastConnections | Balance::RandomTwo)
+            || settings.backends.iter().any(has_maximum);
         let (name, choice) = (settings.name.clone(), Arc::new(settings.choice.clone()));
         Self { name, backends, settings: choice, state, pins, is_counting }
     }
@@ -167,60 +149,17 @@ impl Pool {
         if self.name.is_some() { "pool.backends" } else { "route.backends" }
     }
 
+    /// The configuration key that limits the tunnels of a backend.
+    pub fn max_tunnels_key(&self) -> &'static str {
+        match self.name {
+            Some(_) => "pool.backends.max_tunnels",
+            None => "route.backends.max_tunnels",
+        }
+    }
+
     /// All backends in configuration order.
     pub fn backends(&self) -> &[Arc<Backend>] {
         &self.backends
-    }
-
-    /// Reads what a request says about its backend.
-    pub fn read_request(&self, head: &Parts, path: &RoutePath, client: ClientKey) -> ChoiceRequest {
-        ChoiceRequest {
-            key: ChoiceKey::of_request(&self.settings.hash, head, path, client),
-            pinned: self.pins.as_ref().and_then(|pins| pins.read(&head.headers)),
-        }
-    }
-
-    /// Adds the pin cookie of the backend that answered a request to the response, if the client needs it.
-    pub fn issue_pin(&self, request: &ChoiceRequest, backend: &Backend, response: &mut HeaderMap) {
-        if let Some(pins) = &self.pins {
-            pins.issue(request.pinned.as_ref(), &backend.id, response);
-        }
-    }
-
-    /// The backends that a request tries, without those that are drained.
-    pub fn choose(&self, request: &ChoiceRequest, net: &dyn Net) -> Choice {
-        let method = match self.settings.balance {
-            Balance::Hash => Method::Hash { balance_factor: self.balance_factor() },
-            Balance::LeastConnections => Method::LeastConnections,
-            Balance::RoundRobin => Method::RoundRobin(&self.state.turns),
-            Balance::RandomTwo => {
-                let mut random = [0; 8];
-                net.fill_random(&mut random);
-                Method::RandomTwo(KeyHash::of_text(&random))
-            }
-        };
-        self.order(request, method)
-    }
-
-    /// What [`choose`](Self::choose) would return, without taking a turn.
-    pub fn predict(&self, request: &ChoiceRequest, net: &dyn Net) -> Choice {
-        if self.settings.balance == Balance::RoundRobin {
-            self.order(request, Method::RoundRobin(&self.state.turns.copy()))
-        } else {
-            self.choose(request, net)
-        }
-    }
-
-    /// Counts a tunnel or request at a backend until the guard is dropped, in pools that count.
-    pub fn enter(&self, backend: &Backend, key: ChoiceKey) -> Option<LoadGuard> {
-        if !self.is_counting {
-            return None;
-        }
-        let guard = LoadGuard::new(&backend.load);
-        Some(match self.balance_factor() {
-            Some(_) => guard.keep_key(&self.state.affinity, key.hash, &backend.id),
-            None => guard,
-        })
     }
 
     /// How the pool chooses.
@@ -231,51 +170,6 @@ impl Pool {
     /// The part of the pool that a reload keeps.
     pub fn state(&self) -> &Arc<ChoiceState> {
         &self.state
-    }
-
-    fn order(&self, request: &ChoiceRequest, method: Method<'_>) -> Choice {
-        let now = Instant::now();
-        let is_usable = |backend: &&Arc<Backend>| !backend.is_draining();
-        let usable: Vec<_> = self.backends.iter().filter(is_usable).collect();
-        let candidates: Vec<Candidate<'_>> =
-            usable.iter().map(|backend| self.candidate(backend, now)).collect();
-        let position = |id: &Arc<str>| usable.iter().position(|backend| backend.id == *id);
-        let preferred = self.preferred(request);
-        let preferred = preferred.and_then(|(id, reason)| Some((position(&id)?, reason)));
-        let Order { indices, chosen_by } = order(&candidates, method, request.key.hash, preferred);
-        let chosen = indices.iter().filter_map(|index| usable.get(*index));
-        Choice { backends: chosen.map(|backend| Arc::clone(backend)).collect(), chosen_by }
-    }
-
-    /// The id of the backend that the client is pinned to, or where its key is in use.
-    fn preferred(&self, request: &ChoiceRequest) -> Option<(Arc<str>, ChosenBy)> {
-        if let Some(Pinned { id, reason, .. }) = &request.pinned {
-            return Some((id.clone(), *reason));
-        }
-        self.balance_factor()?;
-        Some((self.state.affinity.backend_of(request.key.hash)?, ChosenBy::Affinity))
-    }
-
-    fn candidate<'b>(&self, backend: &'b Backend, now: Instant) -> Candidate<'b> {
-        Candidate {
-            id: &backend.id,
-            weight: self.weight_now(backend, now),
-            load: backend.load.get(),
-            is_backup: backend.is_backup,
-            is_ejected: backend.health.is_ejected(),
-        }
-    }
-
-    /// The weight of a backend, smaller than the effective one for some time after it has recovered.
-    pub fn weight_now(&self, backend: &Backend, now: Instant) -> f64 {
-        let weight = f64::from(backend.effective_weight().get());
-        let Some(slow_start) = self.settings.slow_start else { return weight };
-        let recovered = backend.health.recovered_at();
-        ramped(weight, recovered.map(|at| now.saturating_duration_since(at)), slow_start)
-    }
-
-    fn balance_factor(&self) -> Option<f64> {
-        self.settings.hash_balance_factor.map(|percent| f64::from(percent) / 100.0)
     }
 }
 

@@ -41,6 +41,7 @@ mod error_pages;
 mod field_names;
 mod file_descriptors;
 mod forwarded_headers;
+mod full_backends;
 mod handover;
 mod handshake;
 mod head_limits;

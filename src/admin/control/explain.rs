@@ -23,7 +23,8 @@ use crate::reject::RejectReason;
 use crate::reject::drop_reason::DropReason;
 use crate::telemetry::metrics::chosen_by::ChosenBy;
 use crate::upstream::choice::key::ChoiceKey;
-use crate::upstream::pool::{Backend, Choice};
+use crate::upstream::pool::Backend;
+use crate::upstream::pool::choosing::{NoChoice, Prediction};
 
 /// Runs the checks up to and including the first that fails.
 pub(super) fn explain(state: &ProxyState, request: &HypotheticalRequest) -> Explanation {
@@ -261,11 +262,24 @@ impl ExplainTrail {
         let key = Some(route.pool.backends_key().to_owned());
         let hash = &route.pool.settings().hash;
         let choice = route.pool.read_request(&request.head, path, client.key);
-        let Choice { backends: order, chosen_by } = route.pool.predict(&choice, &*state.net);
-        let Some(first) = order.first() else {
-            self.fail("backend", drained::describe(state, route), key);
-            return Err(RejectReason::Draining);
-        };
+        let Prediction { backends: order, chosen_by } =
+            match route.pool.predict(&choice, &*state.net) {
+                Ok(prediction) => prediction,
+                Err(NoChoice::Drained) => {
+                    self.fail("backend", drained::describe(state, route), key);
+                    return Err(RejectReason::Draining);
+                }
+                Err(NoChoice::Full) => {
+                    let key = Some(route.pool.max_tunnels_key().to_owned());
+                    let result = format!(
+                        "{}; {} handshakes wait",
+                        RejectReason::BackendsFull,
+                        route.pool.state().queue.len()
+                    );
+                    self.fail("backend", result, key);
+                    return Err(RejectReason::BackendsFull);
+                }
+            };
         let show = |backend: &std::sync::Arc<Backend>| {
             let (weight, state) = (backend.effective_weight(), backend.state());
             let backup = if backend.is_backup { ", backup" } else { "" };
@@ -281,7 +295,11 @@ impl ExplainTrail {
             if rest.is_empty() { String::new() } else { format!("; then {}", rest.join(", ")) };
         let of_pool = route.pool.name.as_deref().map(|name| format!(" of pool \"{name}\""));
         let reason = choice_reason(chosen_by, hash, choice.key);
-        let result = format!("{}{reason}{then}{}", show(first), of_pool.unwrap_or_default());
+        let result = format!(
+            "{}{reason}{then}{}",
+            order.first().map_or_else(String::new, show),
+            of_pool.unwrap_or_default()
+        );
         if !order.iter().any(|backend| backend.state().is_available()) {
             self.fail("backend", format!("all are down; a request would still try {result}"), key);
             return Err(RejectReason::NoBackend);

@@ -200,6 +200,7 @@ fn pool(route: &Route, failures: &dyn Fn(&Backend) -> Option<u64>) -> Value {
             "expected_share": if backend.is_backup { 0.0 } else { weight(backend) / weights },
             "share": (open > 0).then(|| counts.open.get() as f64 / open as f64),
             "tunnels": counts.open.get(),
+            "tunnels_max": backend.max_tunnels,
             "opened": counts.opened.get(),
             "connect_failures": failures(backend),
         })
@@ -213,6 +214,7 @@ fn pool(route: &Route, failures: &dyn Fn(&Backend) -> Option<u64>) -> Value {
         "maintenance": route.maintenance.cause().map(MaintenanceCause::as_str),
         "tunnels": open,
         "tunnels_max": route.max_tunnels,
+        "waiting": route.pool.state().queue.len(),
         "delayed_seconds": delays(slice::from_ref(&route.counts)),
         "backends": backends.iter().map(row).collect::<Vec<_>>(),
     })

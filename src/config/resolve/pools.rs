@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::addresses::ListenAddresses;
-use super::choice::{check_backups, choice};
-use super::defaults::value_or;
+use super::choice::{check_backups, check_queue, choice};
+use super::defaults::{count, value_or};
 use super::names::UniqueNames;
 use super::pin::check_cookie_values;
 use crate::config::schema::ConfigFile;
@@ -96,6 +96,7 @@ impl<'f> Pools<'f> {
         let choice = choice(&table.choice, dir, sink);
         let has_pin = !matches!(table.choice.pin.cookie, Parsed::Missing);
         check_cookie_values(&table.backends, has_pin, sink);
+        check_queue(&table.choice, &table.backends, sink);
         let Some(Located { value: PoolName(name), location }) = table.name.located() else {
             return;
         };
@@ -182,6 +183,7 @@ fn backend(
         address: address.clone(),
         weight: value_or(&item.value.weight, Weight(NonZeroU32::MIN)).0,
         is_backup: value_or(&item.value.backup, false),
+        max_tunnels: value_or(&item.value.max_tunnels, OrOff(None)).0.map(count),
         cookie_value: value_or(&item.value.cookie_value, OrOff(None)).0.map(|of| of.0),
     })
 }

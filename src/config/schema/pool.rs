@@ -1,5 +1,6 @@
 //! The table `[[pool]]`, and the lists of backends.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use toml::de::DeValue;
@@ -32,6 +33,8 @@ pub(crate) struct ChoiceKeys {
     pub(crate) balance: Parsed<Balance>,
     pub(crate) hash_balance_factor: Parsed<OrOff<BalanceFactor>>,
     pub(crate) slow_start: Parsed<OrOff<Duration>>,
+    pub(crate) queue: Parsed<OrOff<NonZeroU32>>,
+    pub(crate) queue_time: Parsed<Duration>,
     pub(crate) pin: PinTable,
 }
 
@@ -53,6 +56,7 @@ pub(crate) struct BackendItem {
     pub(crate) weight: Parsed<Weight>,
     pub(crate) id: Parsed<Label>,
     pub(crate) backup: Parsed<bool>,
+    pub(crate) max_tunnels: Parsed<OrOff<NonZeroU32>>,
     pub(crate) cookie_value: Parsed<OrOff<CookieValue>>,
 }
 
@@ -68,6 +72,8 @@ pub(crate) fn pool(table: &mut TableReader<'_, '_, '_>) -> PoolTable {
             balance: table.get("balance"),
             hash_balance_factor: table.get("hash_balance_factor"),
             slow_start: table.get("slow_start"),
+            queue: table.get("queue"),
+            queue_time: table.get("queue_time"),
             pin: table.table("pin", pin),
         },
     }
@@ -105,6 +111,7 @@ pub(super) fn backend<'d>(
                 weight: table.get("weight"),
                 id: table.get("id"),
                 backup: table.get("backup"),
+                max_tunnels: table.get("max_tunnels"),
                 cookie_value: table.get("cookie_value"),
             }
         }),
@@ -113,6 +120,7 @@ pub(super) fn backend<'d>(
             weight: Parsed::Missing,
             id: Parsed::Missing,
             backup: Parsed::Missing,
+            max_tunnels: Parsed::Missing,
             cookie_value: Parsed::Missing,
         },
     };

@@ -16,8 +16,19 @@ pub struct ChoiceSettings {
     pub hash_balance_factor: Option<u32>,
     /// How long the weight of a backend grows after it has recovered.
     pub slow_start: Option<Duration>,
+    /// How many handshakes wait for a backend that is full, and how long; `None` if none waits.
+    pub queue: Option<QueueSettings>,
     /// The cookie that names the backend of a client; `None` if there is none.
     pub pin: Option<PinSettings>,
+}
+
+/// Handshakes that wait while every backend has `max_tunnels`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueSettings {
+    /// Maximum number of them.
+    pub length: usize,
+    /// Longest time that each waits.
+    pub time: Duration,
 }
 
 /// `[pool.pin]`: a cookie that names the backend of a client.
@@ -94,6 +105,7 @@ impl Default for ChoiceSettings {
             balance: Balance::Hash,
             hash_balance_factor: None,
             slow_start: None,
+            queue: None,
             pin: None,
         }
     }

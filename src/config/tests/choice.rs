@@ -1,7 +1,7 @@
 //! How a pool chooses among its backends.
 
 use super::*;
-use crate::config::settings::choice::{Balance, ChoiceSettings, CookieAttributes};
+use crate::config::settings::choice::{Balance, ChoiceSettings, CookieAttributes, QueueSettings};
 
 /// [`PLAIN`] with a pool that has these keys as well.
 fn pool(keys: &str) -> String {
@@ -161,4 +161,29 @@ fn values_of_other_proxies_must_lead_somewhere() {
     let invalid = valued.replace("s1", "a;b");
     let shown = errors_replacing("\"127.0.0.1:9001\"", &invalid).join("");
     assert!(shown.contains("\"a;b\" cannot be the value of a cookie"), "{shown}");
+}
+
+#[test]
+fn queue_needs_a_limit_of_every_backend() {
+    let limited = |keys: &str| {
+        let backend = |address: &str| format!("{{ address = \"{address}\", max_tunnels = 10 }}");
+        let list = format!("{}, {}", backend("a:1"), backend("b:1"));
+        pool(keys).replace("\"a:1\", \"b:1\"", &list)
+    };
+    let settings = parse(&limited("queue = 100"));
+    let expected = QueueSettings { length: 100, time: Duration::from_secs(5) };
+    assert_eq!(settings.pools[0].choice.queue, Some(expected));
+    assert_eq!(settings.pools[0].backends[1].max_tunnels, Some(10));
+    assert_eq!(
+        errors(&pool("queue = 100")),
+        [
+            "pool[0].queue: no handshake waits, since a backend of this pool has no max_tunnels (write \
+          max_tunnels for every backend, or remove queue)"
+        ]
+    );
+    assert_eq!(
+        errors(&limited("queue_time = \"1s\"")),
+        ["pool[0].queue_time: this has no effect without a queue (write queue = 100, or remove \
+          queue_time)"]
+    );
 }

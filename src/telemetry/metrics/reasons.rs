@@ -97,6 +97,7 @@ pub fn reject_index(reason: &RejectReason) -> Option<usize> {
         RejectReason::AddressDenied(_) => 26 + AbortCause::ALL.len(),
         RejectReason::Maintenance(_) => 27 + AbortCause::ALL.len(),
         RejectReason::ClientRequestRate => 28 + AbortCause::ALL.len(),
+        RejectReason::BackendsFull => 29 + AbortCause::ALL.len(),
         RejectReason::Redirected(_) => return None,
     })
 }
@@ -225,7 +226,7 @@ static DROP_REASONS: [DropReason; 19] = [
     DropReason::Shed(ShedCause::Connections),
 ];
 
-const REJECT_REASONS: [RejectReason; 29 + AbortCause::ALL.len()] = [
+const REJECT_REASONS: [RejectReason; 30 + AbortCause::ALL.len()] = [
     RejectReason::RequestInvalid(""),
     RejectReason::UriTooLong,
     RejectReason::Expect,
@@ -260,6 +261,7 @@ const REJECT_REASONS: [RejectReason; 29 + AbortCause::ALL.len()] = [
     RejectReason::AddressDenied(AddressRule::NotAllowed),
     RejectReason::Maintenance(MaintenanceCause::Command),
     RejectReason::ClientRequestRate,
+    RejectReason::BackendsFull,
 ];
 
 /// Every termination reason except violations, which follow once per side.

@@ -5,16 +5,21 @@ use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::queue::{TunnelCount, TunnelPlace};
 use super::rendezvous::KeyHash;
 
 /// The number of open tunnels and requests of one backend.
 #[derive(Debug, Default)]
-pub struct BackendLoad(AtomicUsize);
+pub struct BackendLoad {
+    open: AtomicUsize,
+    /// The tunnels alone.
+    pub tunnels: Arc<TunnelCount>,
+}
 
 impl BackendLoad {
     /// The number now.
     pub fn get(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.open.load(Ordering::Relaxed)
     }
 }
 
@@ -22,15 +27,21 @@ impl BackendLoad {
 #[derive(Debug)]
 pub struct LoadGuard {
     load: Arc<BackendLoad>,
+    place: Option<TunnelPlace>,
     /// Present in pools that keep keys together.
-    affinity: Option<Box<AffinityEntry>>,
+    affinity: Option<AffinityEntry>,
 }
 
 impl LoadGuard {
-    /// Counts one more.
-    pub fn new(load: &Arc<BackendLoad>) -> Self {
-        load.0.fetch_add(1, Ordering::Relaxed);
-        Self { load: load.clone(), affinity: None }
+    /// Counts one more; a tunnel has a place.
+    pub fn new(load: &Arc<BackendLoad>, place: Option<TunnelPlace>) -> Self {
+        load.open.fetch_add(1, Ordering::Relaxed);
+        Self { load: load.clone(), place, affinity: None }
+    }
+
+    /// Whether it counts a tunnel.
+    pub fn is_tunnel(&self) -> bool {
+        self.place.is_some()
     }
 
     /// Whether it counts at this backend.
@@ -40,14 +51,14 @@ impl LoadGuard {
 
     /// Keeps other requests with the same key at the backend with this id as long as this one is open.
     pub fn keep_key(mut self, affinity: &Arc<Affinity>, key: KeyHash, id: &Arc<str>) -> Self {
-        self.affinity = affinity.enter(key, id).map(Box::new);
+        self.affinity = affinity.enter(key, id);
         self
     }
 }
 
 impl Drop for LoadGuard {
     fn drop(&mut self) {
-        self.load.0.fetch_sub(1, Ordering::Relaxed);
+        self.load.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -108,7 +119,7 @@ mod tests {
     #[test]
     fn load_counts_open_guards() {
         let load = Arc::<BackendLoad>::default();
-        let guards = [LoadGuard::new(&load), LoadGuard::new(&load)];
+        let guards = [LoadGuard::new(&load, None), LoadGuard::new(&load, None)];
         assert_eq!(load.get(), 2);
         drop(guards);
         assert_eq!(load.get(), 0);
@@ -118,7 +129,7 @@ mod tests {
     fn key_stays_where_it_is_in_use() {
         let (load, affinity) = (Arc::<BackendLoad>::default(), Arc::<Affinity>::default());
         let (key, [a, b]) = (KeyHash::of_text(b"k"), ["a", "b"].map(Arc::<str>::from));
-        let open = |id| LoadGuard::new(&load).keep_key(&affinity, key, id);
+        let open = |id| LoadGuard::new(&load, None).keep_key(&affinity, key, id);
         let (first, elsewhere, second) = (open(&a), open(&b), open(&a));
         assert_eq!(affinity.backend_of(key), Some(a.clone()));
         drop(first);

@@ -7,6 +7,7 @@
 //! | In which order are the backends tried? | `order.rs` |
 //! | How many tunnels and requests does a backend have, and of which keys? | `load.rs` |
 //! | Which cookie names a backend, and what is issued? | `pin.rs`; its keys: `pin_keys.rs` |
+//! | Which handshakes wait for a backend that is full? | `queue.rs` |
 //! | What is kept across reloads? | `state.rs` |
 
 pub(crate) mod key;
@@ -14,5 +15,6 @@ pub(crate) mod load;
 pub(crate) mod order;
 pub(crate) mod pin;
 pub(crate) mod pin_keys;
+pub(crate) mod queue;
 pub(crate) mod rendezvous;
 pub(crate) mod state;

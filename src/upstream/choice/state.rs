@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::load::{Affinity, BackendLoad};
 use super::order::RoundRobin;
+use super::queue::WaitQueue;
 
 /// The state of one pool.
 #[derive(Debug, Default)]
@@ -13,6 +14,8 @@ pub struct ChoiceState {
     pub turns: RoundRobin,
     /// Where keys are in use.
     pub affinity: Arc<Affinity>,
+    /// Handshakes that wait for a place at a backend.
+    pub queue: Arc<WaitQueue>,
     loads: Mutex<HashMap<Arc<str>, Arc<BackendLoad>>>,
 }
 
@@ -34,7 +37,7 @@ mod tests {
     #[test]
     fn load_is_kept_as_long_as_it_is_used() {
         let (state, [a, b]) = (ChoiceState::default(), ["a", "b"].map(Arc::<str>::from));
-        let guard = LoadGuard::new(&state.load_of(&a));
+        let guard = LoadGuard::new(&state.load_of(&a), None);
         state.load_of(&b);
         assert_eq!(state.load_of(&a).get(), 1);
         drop(guard);

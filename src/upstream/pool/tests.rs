@@ -3,9 +3,11 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use proptest::prelude::*;
 
+use super::choosing::ChoiceRequest;
 use super::*;
 use crate::client::{ClientAddr, KeyPrefixes};
 use crate::net::network::SystemNet;
+use crate::upstream::choice::key::ChoiceKey;
 
 fn settings(backends: &[(&str, u32)]) -> PoolSettings {
     let one = |(id, weight): &(&str, u32)| BackendSettings {
@@ -13,6 +15,7 @@ fn settings(backends: &[(&str, u32)]) -> PoolSettings {
         address: BackendAddress { host: "127.0.0.1".into(), port: 9 },
         weight: NonZeroU32::new(*weight).unwrap(),
         is_backup: false,
+        max_tunnels: None,
         cookie_value: None,
     };
     PoolSettings {
@@ -30,7 +33,7 @@ impl Pool {
     /// The order in which a client tries the backends.
     fn order_for(&self, client: ClientKey) -> Vec<Arc<Backend>> {
         let key = ChoiceKey { hash: KeyHash::of_client(client), is_fallback: false };
-        self.choose(&ChoiceRequest { key, pinned: None }, &SystemNet).backends
+        self.predict(&ChoiceRequest { key, pinned: None }, &SystemNet).unwrap().backends
     }
 }
 

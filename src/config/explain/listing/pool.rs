@@ -3,6 +3,7 @@
 use super::key_group::KeyGroup;
 use super::value::{duration, or_off, plain, text};
 use crate::config::explain::effect::AppliesTo::Requests;
+use crate::config::resolve::choice::QUEUE_TIME;
 use crate::config::settings::Settings;
 use crate::config::settings::choice::{CookieAttributes, PinSettings, SameSite};
 use crate::config::settings::pool::{BackendSettings, PoolSettings};
@@ -45,6 +46,7 @@ impl BackendList {
         group.add("weight", Requests, plain(backend.weight));
         group.add_inherited("id", Requests, text(&backend.id), address);
         group.add("backup", Requests, plain(backend.is_backup));
+        group.add("max_tunnels", Requests, or_off(backend.max_tunnels, plain));
         group.add("cookie_value", Requests, or_off(backend.cookie_value.as_deref(), text));
         Some(group)
     }
@@ -59,6 +61,9 @@ pub fn pool(settings: &Settings, index: usize) -> Option<KeyGroup> {
     group.add("balance", Requests, text(choice.balance.name()));
     group.add("hash_balance_factor", Requests, or_off(choice.hash_balance_factor, plain));
     group.add("slow_start", Requests, or_off(choice.slow_start, duration));
+    group.add("queue", Requests, or_off(choice.queue, |queue| plain(queue.length)));
+    let queue_time = choice.queue.map_or(QUEUE_TIME, |queue| queue.time);
+    group.add("queue_time", Requests, duration(queue_time));
     pin(&mut group, choice.pin.as_ref());
     Some(group)
 }
