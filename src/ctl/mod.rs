@@ -70,6 +70,9 @@ fn run(output: &Output, command: CtlCommand) -> Result<(), CommandFailure> {
             };
             commands::weight(output, ControlRequest::Weight { backend, route, weight })
         }
+        CtlCommand::Canary { pool, share } => {
+            commands::canary(output, pool, Some(share).filter(|share| share != "file"))
+        }
         CtlCommand::Maintenance { route, state } => {
             commands::maintenance(output, route, state == SwitchArg::On)
         }

@@ -40,6 +40,8 @@ pub struct Backend {
     pub health: Arc<Health>,
     /// Whether it is used only if the others are ejected.
     pub is_backup: bool,
+    /// Whether it serves only canary requests.
+    pub is_canary: bool,
     /// Maximum number of its tunnels.
     pub max_tunnels: Option<usize>,
     /// Its tunnels and requests, of all routes that use its pool, if the pool counts them; kept across reloads.
@@ -126,6 +128,7 @@ impl Pool {
                 address: settings.address.clone(),
                 weight: settings.weight,
                 is_backup: settings.is_backup,
+                is_canary: settings.is_canary,
                 max_tunnels: settings.max_tunnels,
                 load: state.load_of(&settings.id),
                 admin_override,

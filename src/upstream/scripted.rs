@@ -24,6 +24,7 @@ pub(crate) fn backend_at((host, port): (&str, u16)) -> Arc<Backend> {
         address: BackendAddress { host: host.to_owned(), port },
         weight: NonZeroU32::MIN,
         is_backup: false,
+        is_canary: false,
         max_tunnels: None,
         load: Default::default(),
         health: Arc::new(Health::default()),

@@ -21,6 +21,7 @@ mod backpressure_memory;
 mod balancing;
 mod before_101;
 mod broken_responses;
+mod canary;
 mod certificates;
 mod check_certificates;
 mod check_command;

@@ -283,12 +283,17 @@ impl ExplainTrail {
         let show = |backend: &std::sync::Arc<Backend>| {
             let (weight, state) = (backend.effective_weight(), backend.state());
             let backup = if backend.is_backup { ", backup" } else { "" };
+            let canary = if backend.is_canary { ", canary" } else { "" };
             let part = route.pool.weight_now(backend, Instant::now()) / f64::from(weight.get());
             let slow_start = match part {
                 1.0.. => String::new(),
                 _ => format!(", slow start at {:.0} %", 100.0 * part),
             };
-            format!("{} (weight {weight}{backup}{slow_start}, {})", backend.id, state.as_str())
+            format!(
+                "{} (weight {weight}{canary}{backup}{slow_start}, {})",
+                backend.id,
+                state.as_str()
+            )
         };
         let rest: Vec<String> = order.iter().skip(1).map(show).collect();
         let then =

@@ -65,6 +65,10 @@ impl ControlService {
                 let changed = commands::set_weight(state, &backend, route.as_deref(), weight)?;
                 reply.ok(&changed).await;
             }
+            ControlRequest::Canary { pool, share } => {
+                let changed = commands::set_canary(state, &pool, share.as_deref())?;
+                reply.ok(&changed).await;
+            }
             ControlRequest::Maintenance { route, on } => {
                 let set =
                     move |state: Arc<ProxyState>| commands::set_maintenance(&state, &route, on);

@@ -188,7 +188,8 @@ fn pools(snapshot: &Snapshot) -> Value {
 fn pool(route: &Route, failures: &dyn Fn(&Backend) -> Option<u64>) -> Value {
     let backends = route.pool.backends();
     let weight = |backend: &Arc<Backend>| f64::from(backend.effective_weight().get());
-    let weights: f64 = backends.iter().filter(|backend| !backend.is_backup).map(weight).sum();
+    let weights: f64 =
+        backends.iter().filter(|of| !of.is_backup && !of.is_canary).map(weight).sum();
     let open: u64 = backends.iter().map(|backend| backend.counts.open.get()).sum();
     let row = |backend: &Arc<Backend>| {
         let counts = &backend.counts;
@@ -197,7 +198,8 @@ fn pool(route: &Route, failures: &dyn Fn(&Backend) -> Option<u64>) -> Value {
             "state": backend.health.state().as_str(),
             "drained": backend.is_draining(),
             "backup": backend.is_backup,
-            "expected_share": if backend.is_backup { 0.0 } else { weight(backend) / weights },
+            "canary": backend.is_canary,
+            "expected_share": if backend.is_backup || backend.is_canary { 0.0 } else { weight(backend) / weights },
             "share": (open > 0).then(|| counts.open.get() as f64 / open as f64),
             "tunnels": counts.open.get(),
             "tunnels_max": backend.max_tunnels,
@@ -210,6 +212,7 @@ fn pool(route: &Route, failures: &dyn Fn(&Backend) -> Option<u64>) -> Value {
         "pool": route.pool.name.as_deref(),
         "hash": route.pool.settings().hash.to_string(),
         "balance": route.pool.settings().balance.name(),
+        "canary_share": route.pool.canary_share().to_string(),
         "drained": route.is_draining(),
         "maintenance": route.maintenance.cause().map(MaintenanceCause::as_str),
         "tunnels": open,

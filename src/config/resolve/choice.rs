@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::canary::canary;
 use super::defaults::{count, value_or};
 use super::pin::pin;
 use crate::config::schema::pool::{BackendItem, ChoiceKeys};
@@ -25,6 +26,7 @@ pub(crate) fn choice(
         balance: value_or(&keys.balance, default.balance),
         hash_balance_factor: value_or(&keys.hash_balance_factor, OrOff(None)).0.map(|of| of.0),
         slow_start: value_or(&keys.slow_start, OrOff(None)).0,
+        canary: canary(&keys.canary),
         queue: queue(keys),
         pin: pin(&keys.pin, dir, sink),
     };

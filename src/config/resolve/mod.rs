@@ -5,6 +5,7 @@
 pub(crate) mod access_log;
 pub(crate) mod address_rules;
 pub(crate) mod addresses;
+pub(crate) mod canary;
 pub(crate) mod choice;
 pub(crate) mod concurrency;
 pub(crate) mod defaults;

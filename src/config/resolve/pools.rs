@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::addresses::ListenAddresses;
+use super::canary::check_canaries;
 use super::choice::{check_backups, check_queue, choice};
 use super::defaults::{count, value_or};
 use super::names::UniqueNames;
@@ -69,6 +70,7 @@ impl<'f> Pools<'f> {
         let Some(Located { value: PoolChoice(Some(name)), location }) = route.pool.located() else {
             let backends = backends(&route.backends, self.addresses, sink);
             check_cookie_values(&route.backends, false, sink);
+            check_canaries(&route.backends, None, sink);
             return Arc::new(PoolSettings { backends, ..own() });
         };
         if !matches!(route.backends, Parsed::Missing) {
@@ -97,6 +99,7 @@ impl<'f> Pools<'f> {
         let has_pin = !matches!(table.choice.pin.cookie, Parsed::Missing);
         check_cookie_values(&table.backends, has_pin, sink);
         check_queue(&table.choice, &table.backends, sink);
+        check_canaries(&table.backends, Some(&table.choice.canary), sink);
         let Some(Located { value: PoolName(name), location }) = table.name.located() else {
             return;
         };
@@ -183,6 +186,7 @@ fn backend(
         address: address.clone(),
         weight: value_or(&item.value.weight, Weight(NonZeroU32::MIN)).0,
         is_backup: value_or(&item.value.backup, false),
+        is_canary: value_or(&item.value.canary, false),
         max_tunnels: value_or(&item.value.max_tunnels, OrOff(None)).0.map(count),
         cookie_value: value_or(&item.value.cookie_value, OrOff(None)).0.map(|of| of.0),
     })

@@ -11,11 +11,12 @@ use crate::config::toml::reader::TableReader;
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
 use crate::config::values::cookie::{CookieDomain, CookieName, CookiePath, CookieValue};
-use crate::config::values::hash_source::HashSource;
+use crate::config::values::hash_source::{CanaryMark, HashSource};
 use crate::config::values::patterns::BackendAddress;
 use crate::config::values::pool::PoolName;
 use crate::config::values::scalars::BalanceFactor;
 use crate::config::values::scalars::{Label, OrOff, Weight};
+use crate::config::values::share::Share;
 use crate::config::values::targets::OptionalFile;
 
 /// The table `[[pool]]`.
@@ -35,7 +36,14 @@ pub(crate) struct ChoiceKeys {
     pub(crate) slow_start: Parsed<OrOff<Duration>>,
     pub(crate) queue: Parsed<OrOff<NonZeroU32>>,
     pub(crate) queue_time: Parsed<Duration>,
+    pub(crate) canary: CanaryTable,
     pub(crate) pin: PinTable,
+}
+
+/// The table `[pool.canary]`.
+pub(crate) struct CanaryTable {
+    pub(crate) share: Parsed<Share>,
+    pub(crate) request: Parsed<OrOff<CanaryMark>>,
 }
 
 /// The table `[pool.pin]`.
@@ -56,6 +64,7 @@ pub(crate) struct BackendItem {
     pub(crate) weight: Parsed<Weight>,
     pub(crate) id: Parsed<Label>,
     pub(crate) backup: Parsed<bool>,
+    pub(crate) canary: Parsed<bool>,
     pub(crate) max_tunnels: Parsed<OrOff<NonZeroU32>>,
     pub(crate) cookie_value: Parsed<OrOff<CookieValue>>,
 }
@@ -74,6 +83,10 @@ pub(crate) fn pool(table: &mut TableReader<'_, '_, '_>) -> PoolTable {
             slow_start: table.get("slow_start"),
             queue: table.get("queue"),
             queue_time: table.get("queue_time"),
+            canary: table.table("canary", |table| CanaryTable {
+                share: table.get("share"),
+                request: table.get("request"),
+            }),
             pin: table.table("pin", pin),
         },
     }
@@ -111,6 +124,7 @@ pub(super) fn backend<'d>(
                 weight: table.get("weight"),
                 id: table.get("id"),
                 backup: table.get("backup"),
+                canary: table.get("canary"),
                 max_tunnels: table.get("max_tunnels"),
                 cookie_value: table.get("cookie_value"),
             }
@@ -120,6 +134,7 @@ pub(super) fn backend<'d>(
             weight: Parsed::Missing,
             id: Parsed::Missing,
             backup: Parsed::Missing,
+            canary: Parsed::Missing,
             max_tunnels: Parsed::Missing,
             cookie_value: Parsed::Missing,
         },

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::values::hash_source::HashSource;
+use crate::config::values::share::Share;
 
 /// The keys of a `[[pool]]` about choosing a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,10 +17,21 @@ pub struct ChoiceSettings {
     pub hash_balance_factor: Option<u32>,
     /// How long the weight of a backend grows after it has recovered.
     pub slow_start: Option<Duration>,
+    /// Which requests go to the canary backends.
+    pub canary: CanarySettings,
     /// How many handshakes wait for a backend that is full, and how long; `None` if none waits.
     pub queue: Option<QueueSettings>,
     /// The cookie that names the backend of a client; `None` if there is none.
     pub pin: Option<PinSettings>,
+}
+
+/// `[pool.canary]`: which requests go to the canary backends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CanarySettings {
+    /// The share of the keys.
+    pub share: Share,
+    /// What marks further requests: a cookie, header field or query parameter that is not empty.
+    pub request: Option<HashSource>,
 }
 
 /// Handshakes that wait while every backend has `max_tunnels`.
@@ -105,6 +117,7 @@ impl Default for ChoiceSettings {
             balance: Balance::Hash,
             hash_balance_factor: None,
             slow_start: None,
+            canary: CanarySettings::default(),
             queue: None,
             pin: None,
         }

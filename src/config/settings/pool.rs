@@ -28,6 +28,8 @@ pub struct BackendSettings {
     pub weight: NonZeroU32,
     /// Whether it is used only if all others are ejected.
     pub is_backup: bool,
+    /// Whether it serves only the requests that [`ChoiceSettings::canary`] selects.
+    pub is_canary: bool,
     /// Maximum number of its tunnels; `None` if it has no limit of its own.
     pub max_tunnels: Option<usize>,
     /// The value of the pin cookie by which another proxy names it.

@@ -187,3 +187,46 @@ fn queue_needs_a_limit_of_every_backend() {
           queue_time)"]
     );
 }
+
+#[test]
+fn canary_keys_are_read_and_checked() {
+    let with_canary =
+        |keys: &str| pool(keys).replace("\"b:1\"", "{ address = \"b:1\", canary = true }");
+    let settings =
+        parse(&with_canary("[pool.canary]\nshare = \"2.5%\"\nrequest = \"cookie:beta\""));
+    let canary = &settings.pools[0].choice.canary;
+    let request = canary.request.as_ref().map(ToString::to_string);
+    assert_eq!(
+        (canary.share.to_string().as_str(), request.as_deref()),
+        ("2.5%", Some("cookie:beta"))
+    );
+    assert!(settings.pools[0].backends[1].is_canary);
+    for (keys, message) in [
+        ("share = 5", "pool[0].canary.share: a share needs a unit (write \"5%\")"),
+        ("share = \"0%\"", "pool[0].canary.share: \"0%\" is not a share (write \"off\", or"),
+        (
+            "request = \"client\"",
+            "pool[0].canary.request: expected \"cookie:NAME\", \"header:NAME\"",
+        ),
+    ] {
+        let found = errors(&with_canary(&format!("[pool.canary]\n{keys}"))).join("; ");
+        assert!(found.starts_with(message), "{found}");
+    }
+    assert_eq!(
+        errors(&pool("[pool.canary]\nshare = \"5%\"")),
+        ["pool[0].canary.share: this pool has no canary (write canary = true for a backend)"]
+    );
+    let all = with_canary("").replace("\"a:1\"", "{ address = \"a:1\", canary = true }");
+    assert_eq!(
+        errors(&all),
+        ["pool[0].backends[0].canary: every backend of this pool is a canary (remove canary from \
+          those that serve the other requests)"]
+    );
+    assert_eq!(
+        errors_replacing("\"127.0.0.1:9001\"", "{ address = \"a:1\", canary = true }"),
+        [
+            "route[0].backends[0].canary: this backend would get no requests (move the backends to a \
+          [[pool]], and write [pool.canary])"
+        ]
+    );
+}

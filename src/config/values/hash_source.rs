@@ -79,6 +79,24 @@ impl PathCapture {
     }
 }
 
+/// A cookie, header field or query parameter that sends a request to the canary backends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CanaryMark(pub(crate) HashSource);
+
+impl TomlValue for CanaryMark {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
+        match HashSource::read(value) {
+            Ok(source @ (HashSource::Cookie(_) | HashSource::Header(_) | HashSource::Query(_))) => {
+                Ok(Self(source))
+            }
+            Ok(_) | Err(_) => {
+                let problem = "expected \"cookie:NAME\", \"header:NAME\" or \"query:NAME\"";
+                Err(Problem::new(problem).help("write one such as \"header:X-Canary\""))
+            }
+        }
+    }
+}
+
 /// As in the configuration file.
 impl fmt::Display for HashSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -15,5 +15,6 @@ pub(crate) mod origin_rule;
 pub(crate) mod patterns;
 pub(crate) mod pool;
 pub(crate) mod scalars;
+pub(crate) mod share;
 pub(crate) mod targets;
 pub(crate) mod units;

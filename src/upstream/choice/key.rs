@@ -40,6 +40,11 @@ impl ChoiceKey {
     }
 }
 
+/// Whether a request has a value of this source that is not empty.
+pub fn has_value(source: &HashSource, head: &Parts, path: &RoutePath) -> bool {
+    value(source, head, path).is_some_and(|value| !value.is_empty())
+}
+
 fn value<'r>(source: &HashSource, head: &'r Parts, path: &'r RoutePath) -> Option<Cow<'r, [u8]>> {
     let segment = |number: &usize| path.normalized().split('/').nth(*number);
     match source {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::canary::CanaryOverride;
 use super::load::{Affinity, BackendLoad};
 use super::order::RoundRobin;
 use super::queue::WaitQueue;
@@ -14,6 +15,8 @@ pub struct ChoiceState {
     pub turns: RoundRobin,
     /// Where keys are in use.
     pub affinity: Arc<Affinity>,
+    /// The share of canaries that an operator has set.
+    pub canary: CanaryOverride,
     /// Handshakes that wait for a place at a backend.
     pub queue: Arc<WaitQueue>,
     loads: Mutex<HashMap<Arc<str>, Arc<BackendLoad>>>,

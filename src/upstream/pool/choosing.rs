@@ -11,10 +11,12 @@ use tokio::time::{Instant, timeout_at};
 use super::{Backend, Pool};
 use crate::client::ClientKey;
 use crate::config::settings::choice::{Balance, QueueSettings};
+use crate::config::values::share::Share;
 use crate::http::path::RoutePath;
 use crate::net::network::Net;
 use crate::telemetry::metrics::chosen_by::ChosenBy;
-use crate::upstream::choice::key::ChoiceKey;
+use crate::upstream::choice::canary::{self, CanaryRequest};
+use crate::upstream::choice::key::{ChoiceKey, has_value};
 use crate::upstream::choice::load::LoadGuard;
 use crate::upstream::choice::order::{Candidate, Method, Order, order, ramped};
 use crate::upstream::choice::pin::Pinned;
@@ -28,6 +30,8 @@ pub struct ChoiceRequest {
     pub key: ChoiceKey,
     /// The backend that its pin cookie names.
     pub pinned: Option<Pinned>,
+    /// Whether it has the mark of canary requests.
+    pub is_marked: bool,
 }
 
 /// What a backend is chosen for.
@@ -74,6 +78,12 @@ impl Pool {
         ChoiceRequest {
             key: ChoiceKey::of_request(&self.settings.hash, head, path, client),
             pinned: self.pins.as_ref().and_then(|pins| pins.read(&head.headers)),
+            is_marked: self
+                .settings
+                .canary
+                .request
+                .as_ref()
+                .is_some_and(|mark| has_value(mark, head, path)),
         }
     }
 
@@ -208,7 +218,9 @@ impl Pool {
         method: Method<'_>,
     ) -> Result<Prediction, NoChoice> {
         let now = Instant::now();
-        let is_usable = |backend: &&Arc<Backend>| !backend.is_draining();
+        let is_canary = self.is_canary_request(request);
+        let is_usable =
+            |backend: &&Arc<Backend>| !backend.is_draining() && (is_canary || !backend.is_canary);
         let mut usable: Vec<_> = self.backends.iter().filter(is_usable).collect();
         if usable.is_empty() {
             return Err(NoChoice::Drained);
@@ -220,7 +232,7 @@ impl Pool {
             return Err(NoChoice::Full);
         }
         let candidates: Vec<Candidate<'_>> =
-            usable.iter().map(|backend| self.candidate(backend, now)).collect();
+            usable.iter().map(|backend| self.candidate(backend, is_canary, now)).collect();
         let position = |id: &Arc<str>| usable.iter().position(|backend| backend.id == *id);
         let preferred = self.preferred(request);
         let preferred = preferred.and_then(|(id, reason)| Some((position(&id)?, reason)));
@@ -238,12 +250,38 @@ impl Pool {
         Some((self.state.affinity.backend_of(request.key.hash)?, ChosenBy::Affinity))
     }
 
-    fn candidate<'b>(&self, backend: &'b Backend, now: Instant) -> Candidate<'b> {
+    /// The share of keys that go to the canary backends: the operator's, or else that of the file.
+    pub fn canary_share(&self) -> Share {
+        let settings = &self.settings.canary;
+        self.state.canary.get(settings).unwrap_or(settings.share)
+    }
+
+    /// Whether the request goes to the canary backends, as long as one of them is up.
+    pub fn is_canary_request(&self, request: &ChoiceRequest) -> bool {
+        if !self.backends.iter().any(|backend| backend.is_canary) {
+            return false;
+        }
+        let is_named = |backend: &&Arc<Backend>| {
+            request.pinned.as_ref().is_some_and(|pinned| pinned.id == backend.id)
+        };
+        let pinned = self.backends.iter().find(is_named).map(|backend| backend.is_canary);
+        let canary = CanaryRequest { key: request.key.hash, is_marked: request.is_marked, pinned };
+        let settings = &self.settings.canary;
+        canary::is_selected(canary, self.state.canary.get(settings), settings)
+    }
+
+    fn candidate<'b>(
+        &self,
+        backend: &'b Backend,
+        is_canary_request: bool,
+        now: Instant,
+    ) -> Candidate<'b> {
         Candidate {
             id: &backend.id,
             weight: self.weight_now(backend, now),
             load: backend.load.get(),
-            is_backup: backend.is_backup,
+            // The other backends serve a canary request if no canary can.
+            is_backup: backend.is_backup || (is_canary_request && !backend.is_canary),
             is_ejected: backend.health.is_ejected(),
         }
     }

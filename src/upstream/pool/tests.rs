@@ -15,6 +15,7 @@ fn settings(backends: &[(&str, u32)]) -> PoolSettings {
         address: BackendAddress { host: "127.0.0.1".into(), port: 9 },
         weight: NonZeroU32::new(*weight).unwrap(),
         is_backup: false,
+        is_canary: false,
         max_tunnels: None,
         cookie_value: None,
     };
@@ -33,7 +34,9 @@ impl Pool {
     /// The order in which a client tries the backends.
     fn order_for(&self, client: ClientKey) -> Vec<Arc<Backend>> {
         let key = ChoiceKey { hash: KeyHash::of_client(client), is_fallback: false };
-        self.predict(&ChoiceRequest { key, pinned: None }, &SystemNet).unwrap().backends
+        self.predict(&ChoiceRequest { key, pinned: None, is_marked: false }, &SystemNet)
+            .unwrap()
+            .backends
     }
 }
 

@@ -46,6 +46,7 @@ impl BackendList {
         group.add("weight", Requests, plain(backend.weight));
         group.add_inherited("id", Requests, text(&backend.id), address);
         group.add("backup", Requests, plain(backend.is_backup));
+        group.add("canary", Requests, plain(backend.is_canary));
         group.add("max_tunnels", Requests, or_off(backend.max_tunnels, plain));
         group.add("cookie_value", Requests, or_off(backend.cookie_value.as_deref(), text));
         Some(group)
@@ -64,6 +65,8 @@ pub fn pool(settings: &Settings, index: usize) -> Option<KeyGroup> {
     group.add("queue", Requests, or_off(choice.queue, |queue| plain(queue.length)));
     let queue_time = choice.queue.map_or(QUEUE_TIME, |queue| queue.time);
     group.add("queue_time", Requests, duration(queue_time));
+    group.add("canary.share", Requests, text(choice.canary.share));
+    group.add("canary.request", Requests, or_off(choice.canary.request.as_ref(), text));
     pin(&mut group, choice.pin.as_ref());
     Some(group)
 }

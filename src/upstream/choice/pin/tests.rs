@@ -21,6 +21,7 @@ fn backends(ids: &[&str]) -> Vec<BackendSettings> {
         address: BackendAddress { host: "127.0.0.1".into(), port: 9 },
         weight: NonZeroU32::MIN,
         is_backup: false,
+        is_canary: false,
         max_tunnels: None,
         cookie_value: Some(format!("old-{id}").into()),
     };
