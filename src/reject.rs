@@ -63,6 +63,8 @@ pub enum RejectReason {
     NoBackend,
     /// There is no TLS connection to a backend.
     BackendTls(BackendTlsFailure),
+    /// Every backend has its maximum number of tunnels.
+    BackendsFull,
     /// The backend's response is not valid for the request.
     BackendHandshakeInvalid(&'static str),
     /// No backend accepted the connection within the connect timeout.
@@ -148,6 +150,7 @@ impl RejectReason {
             | Self::Draining
             | Self::Maintenance(_)
             | Self::NoBackend
+            | Self::BackendsFull
             | Self::NoDescriptors
             | Self::LocalPorts => StatusCode::SERVICE_UNAVAILABLE,
             Self::BackendHandshakeInvalid(_) | Self::BackendTls(_) => StatusCode::BAD_GATEWAY,
@@ -184,6 +187,7 @@ impl RejectReason {
             Self::Draining => "draining",
             Self::NoBackend => "no_backend",
             Self::BackendTls(failure) => failure.as_str(),
+            Self::BackendsFull => "backends_full",
             Self::BackendHandshakeInvalid(_) => "backend_handshake_invalid",
             Self::ConnectTimeout => "connect_timeout",
             Self::ResponseTimeout => "response_timeout",
@@ -207,6 +211,7 @@ impl RejectReason {
         match self {
             Self::NoBackend
             | Self::BackendTls(_)
+            | Self::BackendsFull
             | Self::BackendHandshakeInvalid(_)
             | Self::ConnectTimeout
             | Self::ResponseTimeout
@@ -259,6 +264,7 @@ impl RejectReason {
             Self::RouteLimit => Some("route.tunnels"),
             Self::NoBackend => Some("route.backends"),
             Self::BackendTls(failure) => Some(failure.key()),
+            Self::BackendsFull => Some("route.backends.max_tunnels"),
             Self::ConnectTimeout => Some("timeouts.connect"),
             Self::ResponseTimeout => Some("timeouts.response_header"),
             Self::BackendIdleTimeout | Self::BodyTimeout => Some("timeouts.idle"),
@@ -326,6 +332,7 @@ impl fmt::Display for RejectReason {
             }
             Self::BackendTls(failure) => return failure.fmt(f),
             Self::NoBackend => "no backend available: all connection attempts failed",
+            Self::BackendsFull => "every backend has its maximum number of tunnels",
             Self::ConnectTimeout => "timeout connecting to a backend",
             Self::ResponseTimeout => "timeout waiting for the backend's response",
             Self::BackendIdleTimeout => "backend idle timeout: no data transferred",

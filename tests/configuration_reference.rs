@@ -57,7 +57,8 @@ fn every_key_has_a_row() {
 fn path(table: &ReferenceTable) -> String {
     let name = table.header.trim_matches(['[', ']']);
     match name.split_once('.') {
-        Some((of, below)) => format!("{of}[].{below}"),
+        Some((list, below)) if ["route", "pool"].contains(&list) => format!("{list}[].{below}"),
+        Some(_) => name.to_owned(),
         None if table.header.starts_with("[[") => format!("{name}[]"),
         None => name.to_owned(),
     }

@@ -1,6 +1,7 @@
 //! The configuration after validation. Every value has a domain type, every default is filled in,
 //! and no further checks are necessary.
 
+pub mod choice;
 pub mod pool;
 pub mod rates;
 

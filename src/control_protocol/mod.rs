@@ -67,6 +67,14 @@ pub enum ControlRequest {
         /// The new weight; `None` restores the weight of the configuration file.
         weight: Option<u32>,
     },
+    /// Overrides the share of canary requests of a pool until it is reset:
+    /// [`CanaryChanged`](response::CanaryChanged).
+    Canary {
+        /// Name of the pool.
+        pool: String,
+        /// The new share, as `5%` or `off`; `None` restores that of the configuration file.
+        share: Option<String>,
+    },
     /// Switches the maintenance of a route, whose requests are then answered with 503:
     /// [`MaintenanceChanged`](response::MaintenanceChanged).
     Maintenance {
@@ -89,6 +97,9 @@ pub enum ControlRequest {
         origin: Option<String>,
         /// IP address of the client.
         address: Option<String>,
+        /// Further header fields, such as `Cookie: room=7`.
+        #[serde(default)]
+        headers: Vec<String>,
     },
     /// Reloads the configuration file: [`ReloadResult`](response::ReloadResult).
     Reload,
@@ -126,6 +137,9 @@ impl ControlRequest {
                     route.unwrap_or_default(),
                     show_weight(weight)
                 )
+            }
+            Self::Canary { pool, share } => {
+                format!("canary of pool {pool}: {}", share.as_deref().unwrap_or("as in the file"))
             }
             Self::Maintenance { route, on } => {
                 format!("maintenance of route {route}: {}", if *on { "on" } else { "off" })

@@ -161,6 +161,13 @@ pub struct WeightChanged {
     pub weight: u32,
 }
 
+/// Result of a change of a canary.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CanaryChanged {
+    /// The new effective share, as `5%` or `off`.
+    pub share: String,
+}
+
 /// Header of a relayed frame. The payload is never shown.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FrameEvent {

@@ -91,6 +91,20 @@ pub enum CtlCommand {
         #[arg(long)]
         route: Option<String>,
     },
+    /// Change the share of requests for the canary backends of a pool until it is reset or the file changes it.
+    ///
+    /// "off" aborts: new requests go to the other backends, and open tunnels stay open.
+    #[command(after_help = "Examples:
+  tidegate ctl canary chat 5%
+  tidegate ctl canary chat off
+  tidegate ctl canary chat file")]
+    Canary {
+        /// Name of the pool.
+        pool: String,
+        /// Share such as 5% or 0.5%; `off` for none, `file` for that of the configuration file.
+        #[arg(value_name = "SHARE|off|file")]
+        share: String,
+    },
     /// Switch the maintenance of a route on or off: 503 for its requests, while open tunnels stay open.
     ///
     /// It is kept over reloads, and ends with the process. The body of the response is that of
@@ -125,6 +139,9 @@ pub enum CtlCommand {
         /// Address of the client [default: 192.0.2.1, a documentation address]
         #[arg(long, value_name = "IP")]
         address: Option<IpAddr>,
+        /// A header field of the request, such as "Cookie: room=7"; may be given several times.
+        #[arg(long = "header", value_name = "FIELD")]
+        headers: Vec<String>,
     },
     /// Reload the configuration and print the changes.
     ///

@@ -5,7 +5,7 @@ use super::format::{count, duration};
 use super::output::{CommandFailure, Output};
 use super::table::sanitize;
 use crate::control_protocol::response::{
-    DrainResult, KillResult, MaintenanceChanged, WeightChanged,
+    CanaryChanged, DrainResult, KillResult, MaintenanceChanged, WeightChanged,
 };
 use crate::control_protocol::{ControlRequest, DrainScope};
 
@@ -92,6 +92,19 @@ pub fn weight(output: &Output, request: ControlRequest) -> Result<(), CommandFai
     output.print(&request, |changed: WeightChanged| {
         let routes = count(changed.routes as u64, "route");
         format!("weight {} on {routes}\n", changed.weight)
+    })
+}
+
+/// Changes the share of canary requests of a pool.
+///
+/// # Errors
+///
+/// As for [`Output::print`].
+pub fn canary(output: &Output, pool: String, share: Option<String>) -> Result<(), CommandFailure> {
+    let name = sanitize(&pool);
+    let request = ControlRequest::Canary { pool, share };
+    output.print(&request, |changed: CanaryChanged| {
+        format!("canary share of pool {name}: {}\n", sanitize(&changed.share))
     })
 }
 

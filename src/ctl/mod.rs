@@ -70,13 +70,17 @@ fn run(output: &Output, command: CtlCommand) -> Result<(), CommandFailure> {
             };
             commands::weight(output, ControlRequest::Weight { backend, route, weight })
         }
+        CtlCommand::Canary { pool, share } => {
+            commands::canary(output, pool, Some(share).filter(|share| share != "file"))
+        }
         CtlCommand::Maintenance { route, state } => {
             commands::maintenance(output, route, state == SwitchArg::On)
         }
         CtlCommand::Tail { session } => tail::tail(output, session),
-        CtlCommand::Explain { url, origin, address } => {
+        CtlCommand::Explain { url, origin, address, headers } => {
             let address = address.map(|address| address.to_string());
-            explain::explain(output, &ControlRequest::Explain { url, origin, address })
+            let request = ControlRequest::Explain { url, origin, address, headers };
+            explain::explain(output, &request)
         }
         // Always waits, so that a failed reload is never reported as a success.
         CtlCommand::Reload { wait: _ } => configuration::reload(output),

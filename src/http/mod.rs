@@ -5,12 +5,14 @@
 //! reference hyper's read buffer. Routing, origin checks and limits follow in other modules.
 
 pub(crate) mod authority;
+pub(crate) mod cookies;
 pub(crate) mod extension;
 pub(crate) mod fields;
 pub mod forwarded;
 pub mod head_limits;
 pub(crate) mod path;
 pub(crate) mod proxy_fields;
+pub(crate) mod query;
 pub(crate) mod upgrade;
 
 use hyper::header::{EXPECT, HOST, HeaderName, TRANSFER_ENCODING};

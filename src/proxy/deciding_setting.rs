@@ -104,6 +104,7 @@ pub fn of_rejection(
         | RejectReason::Draining
         | RejectReason::NoBackend
         | RejectReason::BackendTls(_)
+        | RejectReason::BackendsFull
         | RejectReason::NoDescriptors
         | RejectReason::LocalPorts
         | RejectReason::BackendHandshakeInvalid(_)
@@ -114,6 +115,7 @@ pub fn of_rejection(
     };
     let key = match (reason, route) {
         (RejectReason::NoBackend, Some(route)) => Some(route.pool.backends_key()),
+        (RejectReason::BackendsFull, Some(route)) => Some(route.pool.max_tunnels_key()),
         (_, _) => reason.key(),
     };
     DecidingSetting { key, value }

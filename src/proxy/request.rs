@@ -41,6 +41,7 @@ use crate::upstream::http1::idle_timer::IdleLimits;
 use crate::upstream::http1::response_body::ResponseBody;
 use crate::upstream::negotiate::NegotiationPolicy;
 use crate::upstream::pool::Backend;
+use crate::upstream::pool::choosing::{Choice, ChoicePurpose, ChoiceRequest, NoChoice};
 
 /// What all requests of one connection share; freed when the connection becomes a tunnel.
 pub struct ConnectionContext {
@@ -117,14 +118,21 @@ impl ConnectionContext {
         let (mut reply, rejected) = match outcome {
             Ok(Outcome::Forwarded(mut response, permit)) => {
                 set_hsts(response.headers_mut(), hsts);
+                log.issue_pin(response.headers_mut());
                 // The request ends with the body of its response, and so does its log.
                 let status = response.status();
                 return Reply::Response(
                     response.map(|body| boxed(ForwardedBody::new(body, status, permit, log))),
                 );
             }
-            Ok(Outcome::Upgraded(reply)) => (reply, None),
-            Ok(Outcome::Declined(response, reason)) => (Reply::Response(response), Some(reason)),
+            Ok(Outcome::Upgraded(mut reply)) => {
+                log.issue_pin(reply.headers_mut());
+                (reply, None)
+            }
+            Ok(Outcome::Declined(mut response, reason)) => {
+                log.issue_pin(response.headers_mut());
+                (Reply::Response(response), Some(reason))
+            }
             Err(reason) => {
                 let mut response = response::reject(&reason, self.state.net.random_f64());
                 snapshot.error_pages.apply(&mut response);
@@ -200,8 +208,9 @@ impl ConnectionContext {
             }
             ValidatedRequest::Plain(_) if !route.http => Err(RejectReason::NotWebsocket),
             ValidatedRequest::Plain(_) => {
+                let choice = route.pool.read_request(&head, kind.path(), client.key);
                 let request = Request::from_parts(head, body);
-                self.forward(context, route, request, &forwarded, log).await
+                self.forward(context, route, (request, choice), &forwarded, log).await
             }
         }
     }
@@ -211,7 +220,7 @@ impl ConnectionContext {
         &self,
         context: &RequestContext<'_>,
         route: &Arc<Route>,
-        request: Request<Incoming>,
+        (request, choice): (Request<Incoming>, ChoiceRequest),
         forwarded: &ForwardedHeaders<'_>,
         log: &mut RequestLog,
     ) -> Result<Outcome, RejectReason> {
@@ -220,7 +229,8 @@ impl ConnectionContext {
         let limit = snapshot.settings.concurrency.requests_per_client;
         let permit = self.state.concurrency.admit_request(key, limit)?;
         log.set_plain(route);
-        let connector = self.connector(route, forwarded, log)?;
+        let chosen = route.pool.choose(&choice, ChoicePurpose::Request, &*self.state.net);
+        let connector = self.connector(route, choice, chosen, forwarded, log)?;
         let timeouts = &route.timeouts;
         let options = ForwardOptions {
             idle: IdleLimits { idle: timeouts.idle, min_body_rate: timeouts.min_body_rate },
@@ -244,7 +254,10 @@ impl ConnectionContext {
     ) -> Result<Outcome, RejectReason> {
         let permit = self.admit_session(context, route, handshake, log)?;
         let backend_started = now();
-        let connected = self.connector(route, forwarded, log)?.connect().await;
+        let client = context.connection.client.key;
+        let choice = route.pool.read_request(head, &handshake.path, client);
+        let chosen = route.pool.choose_or_wait(&choice, &*self.state.net).await;
+        let connected = self.connector(route, choice, chosen, forwarded, log)?.connect().await;
         let connected = connected.map_err(|failed| log.set_connect_error(&failed))?;
         let backend = connected.1.backend.clone();
         log.set_backend(&backend);
@@ -309,19 +322,22 @@ impl ConnectionContext {
         )
     }
 
-    /// Connects to the backend selected for the client, or to the next one in its order that accepts.
+    /// Connects to the backend selected for the request, or to the next one in its order that accepts.
     fn connector(
         &self,
         route: &Route,
+        request: ChoiceRequest,
+        chosen: Result<Choice, NoChoice>,
         forwarded: &ForwardedHeaders<'_>,
         log: &mut RequestLog,
     ) -> Result<Connector<'_>, RejectReason> {
         let key = forwarded.client.key;
-        let order = route.pool.order(key);
-        // An operator has drained every backend.
-        if order.is_empty() {
-            return Err(self.draining(route, log));
-        }
+        let Choice { backends: order, chosen_by, load } = match chosen {
+            Ok(choice) => choice,
+            Err(NoChoice::Drained) => return Err(self.draining(route, log)),
+            Err(NoChoice::Full) => return Err(RejectReason::BackendsFull),
+        };
+        log.set_choice(request, chosen_by, load);
         let (proxy_header, limit) = (forwarded.proxy_header(), route.timeouts.connect);
         Ok(Connector { net: &*self.state.net, order, key, proxy_header, limit })
     }

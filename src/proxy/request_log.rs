@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::header::HeaderName;
-use hyper::{Request, StatusCode};
+use hyper::{HeaderMap, Request, StatusCode};
 
 use super::deciding_setting;
 use super::route::Route;
@@ -19,13 +19,16 @@ use crate::reject::abort::AbortCause;
 use crate::sessions::connection::Connection;
 use crate::sys::clock::now;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::chosen_by::ChosenBy;
 use crate::telemetry::record::served::{ServedRequest, record_served};
 use crate::telemetry::record::{DecidingSetting, RejectedRequest, ResponseProgress, record_reject};
 use crate::telemetry::redact::{authority, origin, subprotocol, target, truncate};
 use crate::telemetry::request_fields::{PackedFields, RequestFields};
+use crate::upstream::choice::load::LoadGuard;
 use crate::upstream::connect_error::ConnectError;
 use crate::upstream::negotiate::SelectedSubprotocol;
 use crate::upstream::pool::Backend;
+use crate::upstream::pool::choosing::ChoiceRequest;
 
 /// The fields of a request's record. Route and backend are set as soon as they are known, so that the
 /// record of a cancelled request contains them.
@@ -34,6 +37,9 @@ pub struct RequestLog {
     connection: Arc<Connection>,
     route: Option<Arc<Route>>,
     backend: Option<Arc<Backend>>,
+    choice: Option<ChoiceRequest>,
+    /// Counts the request at its backend.
+    load: Option<LoadGuard>,
     sent: SentFields,
     forwarded_invalid: Option<Box<str>>,
     dropped_headers: Option<Box<str>>,
@@ -64,6 +70,8 @@ impl RequestLog {
             connection,
             route: None,
             backend: None,
+            choice: None,
+            load: None,
             sent: SentFields::copy(request, request_id),
             forwarded_invalid: named_invalid(forwarded, &snapshot.settings.log.redact),
             dropped_headers: None,
@@ -121,9 +129,42 @@ impl RequestLog {
         self.route.as_ref()
     }
 
+    /// Adds why the backend is tried first. `load` counts the request there, so that others see it while it is
+    /// connected.
+    pub fn set_choice(
+        &mut self,
+        request: ChoiceRequest,
+        chosen_by: ChosenBy,
+        load: Option<LoadGuard>,
+    ) {
+        if let Some(route) = &self.route {
+            route.counts.backend_chosen(chosen_by);
+        }
+        (self.choice, self.load) = (Some(request), load);
+    }
+
     /// Adds the backend that accepted the connection.
     pub fn set_backend(&mut self, backend: &Arc<Backend>) {
+        if let (Some(route), Some(choice), Some(load)) = (&self.route, &self.choice, &self.load)
+            && !load.is_of(&backend.load)
+        {
+            self.load = route.pool.enter(backend, choice.key, load.is_tunnel());
+        }
         self.backend = Some(backend.clone());
+    }
+
+    /// Adds the pin cookie of the backend that answered to its response, if the client needs it.
+    pub fn issue_pin(&self, response: &mut HeaderMap) {
+        if let (Some(route), Some(backend), Some(choice)) =
+            (&self.route, &self.backend, &self.choice)
+        {
+            route.pool.issue_pin(choice, backend, response);
+        }
+    }
+
+    /// What counts the request at its backend, for the tunnel that it opens.
+    pub fn take_load(&mut self) -> Option<LoadGuard> {
+        self.load.take()
     }
 
     /// Adds the names of headers that were not forwarded because of an underscore.

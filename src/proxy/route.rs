@@ -9,7 +9,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use ws::SessionPolicy;
 
 use super::maintenance::Maintenance;
-use super::shared_backends::SharedBackends;
+use super::shared_backends::{BackendsOwner, SharedBackends};
 use crate::admission::concurrency::RouteTunnels;
 use crate::admission::origin::OriginRules;
 use crate::client::ClientInfo;
@@ -85,6 +85,8 @@ impl Route {
         metrics: &Metrics,
     ) -> Self {
         let counts = metrics.route(&settings.name);
+        let pins = settings.pool.name.as_deref().and_then(|name| shared.pins(name));
+        let choices = shared.choices(owner(settings.pool.name.as_ref(), &settings.name));
         let carried = |backend: &BackendSettings| SharedBackendState {
             counts: metrics.backend(&counts, &backend.id),
             admin_override: previous
@@ -113,7 +115,7 @@ impl Route {
             hsts: settings
                 .hsts
                 .and_then(|age| HeaderValue::try_from(format!("max-age={}", age.as_secs())).ok()),
-            pool: Pool::new(&settings.pool, carried),
+            pool: Pool::new(&settings.pool, choices, pins, carried),
             on_backend_loss: settings.on_backend_loss,
             maintenance: Maintenance::build(
                 settings.maintenance_file.as_deref(),
@@ -130,6 +132,11 @@ impl Route {
                 .map(|route| route.lost_handshake_logged.clone())
                 .unwrap_or_default(),
         }
+    }
+
+    /// What lists the backends.
+    pub fn backends_owner(&self) -> BackendsOwner {
+        owner(self.pool.name.as_ref(), &self.name)
     }
 
     /// Logs a plain request that was evidently meant as a handshake, at most once a minute. `detail` says
@@ -186,5 +193,13 @@ impl Route {
         let admin_override = AdminOverride::default();
         admin_override.drain.set(existing.is_draining());
         Arc::new(admin_override)
+    }
+}
+
+/// What lists the backends of a route: a pool with a name, or the route itself.
+fn owner(pool: Option<&Arc<str>>, route: &Arc<str>) -> BackendsOwner {
+    match pool {
+        Some(name) => BackendsOwner::Pool(name.clone()),
+        None => BackendsOwner::Route(route.clone()),
     }
 }

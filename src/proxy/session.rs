@@ -29,6 +29,7 @@ use crate::telemetry::events::handshake_reported;
 use crate::telemetry::metrics::HandshakeStage;
 use crate::telemetry::record::{SessionEnd, record_end, record_start};
 use crate::tunnel::{BytesAfterHead, Tunnel};
+use crate::upstream::choice::load::LoadGuard;
 use crate::upstream::handshake::UpgradedBackend;
 
 /// A tunnel with a completed handshake, while the 101 is being sent to the client.
@@ -55,7 +56,23 @@ pub struct HandshakeResult {
 #[derive(Debug)]
 struct SessionGuard {
     registration: Registration,
-    permit: Permit,
+    permit: SessionPermit,
+}
+
+/// What counts a tunnel. Few pools count their tunnels, so that only these pay for it.
+#[derive(Debug)]
+enum SessionPermit {
+    Plain { _permit: Permit },
+    Counted { _both: Box<(Permit, LoadGuard)> },
+}
+
+impl SessionPermit {
+    fn new(permit: Permit, load: Option<LoadGuard>) -> Self {
+        match load {
+            Some(load) => Self::Counted { _both: Box::new((permit, load)) },
+            None => Self::Plain { _permit: permit },
+        }
+    }
 }
 
 impl PendingTunnel {
@@ -65,7 +82,7 @@ impl PendingTunnel {
         connection: &Arc<Connection>,
         route: &Arc<Route>,
         handshake: HandshakeResult,
-        log: &RequestLog,
+        log: &mut RequestLog,
     ) -> (Response<Body>, Self) {
         let HandshakeResult { permit, upgraded, backend_started } = handshake;
         let opened = now();
@@ -89,7 +106,10 @@ impl PendingTunnel {
         }
         let (backend, after_head) = OpenedStream::new(upgraded.stream, upgraded.after_head);
         let tunnel = Self {
-            guard: SessionGuard { registration, permit },
+            guard: SessionGuard {
+                registration,
+                permit: SessionPermit::new(permit, log.take_load()),
+            },
             policy: route.policy.clone(),
             backend,
             after_head,
@@ -272,7 +292,7 @@ mod tests {
             commands,
             entropy,
         );
-        let guard = Some(SessionGuard { registration, permit });
+        let guard = Some(SessionGuard { registration, permit: SessionPermit::new(permit, None) });
         let tasks = tokio_util::task::TaskTracker::new();
         let ended = tasks.spawn(SessionTask { tunnel, guard }).await;
         assert!(ended.unwrap_err().is_panic());

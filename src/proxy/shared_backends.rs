@@ -1,4 +1,4 @@
-//! What the routes that use the same backend share, and what a reload keeps of it.
+//! What the routes that use the same backend or pool share, and what a reload keeps of it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,16 +6,31 @@ use std::sync::Arc;
 use crate::config::settings::pool::{BackendSettings, PoolSettings};
 use crate::tls::pool::PoolTlsClients;
 use crate::upstream::backend_tls::{BackendKey, BackendTls};
+use crate::upstream::choice::pin::PinCookies;
+use crate::upstream::choice::pin_keys::PinKeys;
+use crate::upstream::choice::state::ChoiceState;
 use crate::upstream::health::Health;
 use crate::upstream::http1::idle_connections::{IdleConnections, IdlePlaces};
 use crate::upstream::pool::{Backend, SharedBackendState};
 
-/// The health and the idle connections of all backends, shared by the routes that use them.
+/// The health and the idle connections of all backends, and the choices of all pools.
 #[derive(Debug, Default)]
 pub struct SharedBackends {
     known: HashMap<BackendKey, SharedBackend>,
+    choices: HashMap<BackendsOwner, Arc<ChoiceState>>,
+    /// By the name of the pool.
+    pins: HashMap<Arc<str>, Arc<PinCookies>>,
     places: IdlePlaces,
     tls: PoolTlsClients,
+}
+
+/// What lists backends.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum BackendsOwner {
+    /// The pool with this name.
+    Pool(Arc<str>),
+    /// The route with this name.
+    Route(Arc<str>),
 }
 
 #[derive(Debug, Default)]
@@ -39,7 +54,30 @@ impl SharedBackends {
             let (health, idle) = (b.health.clone(), b.idle.clone());
             (b.key(), SharedBackend { health, idle, tls: None, is_used: false })
         };
-        Self { known: backends.map(shared).collect(), places, tls }
+        Self { known: backends.map(shared).collect(), places, tls, ..Self::default() }
+    }
+
+    /// Computes the pin cookies of a pool.
+    pub fn add_pins(&mut self, pool: &PoolSettings, keys: &PinKeys) {
+        if let (Some(name), Some(pin)) = (&pool.name, &pool.choice.pin) {
+            let pins = PinCookies::new(pin, keys, &pool.backends);
+            self.pins.insert(name.clone(), Arc::new(pins));
+        }
+    }
+
+    /// The pin cookies of the pool with this name.
+    pub fn pins(&self, pool: &str) -> Option<Arc<PinCookies>> {
+        self.pins.get(pool).cloned()
+    }
+
+    /// Keeps what a pool remembers about its choices.
+    pub fn keep_choices(&mut self, owner: BackendsOwner, state: &Arc<ChoiceState>) {
+        self.choices.insert(owner, state.clone());
+    }
+
+    /// What a pool remembers about its choices; new if the pool is new.
+    pub fn choices(&mut self, owner: BackendsOwner) -> Arc<ChoiceState> {
+        self.choices.entry(owner).or_default().clone()
     }
 
     /// Closes the idle connections of backends that no route has any more.

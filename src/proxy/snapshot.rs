@@ -12,6 +12,7 @@ use super::route::Route;
 use super::routing_table::RoutingTable;
 use super::shared_backends::SharedBackends;
 use crate::admission::rate::ClientRates;
+use crate::config::settings::pool::PoolSettings;
 use crate::config::settings::{ListenerSettings, Settings};
 use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::config::trusted_proxies::TrustedProxies;
@@ -26,6 +27,7 @@ use crate::tls::certs::CertTable;
 use crate::tls::certs::coverage::Uncovered;
 use crate::tls::pool::PoolTlsClients;
 use crate::tls::terminate::TlsTerminator;
+use crate::upstream::choice::pin_keys::PinKeys;
 use crate::upstream::http1::idle_connections::IdlePlaces;
 use crate::upstream::pool::Backend;
 
@@ -66,6 +68,8 @@ pub struct Validated {
     /// The bodies of the proxy's own error responses.
     pub error_pages: ErrorPages,
     trusted_proxies: TrustedProxies,
+    /// For each pool, if it has a pin cookie.
+    pin_keys: Vec<Option<PinKeys>>,
     warnings: Vec<LateDiagnostic>,
 }
 
@@ -80,7 +84,7 @@ impl Snapshot {
         ticketer: &Arc<dyn ProducesTickets>,
         descriptors: usize,
     ) -> Result<Self, Vec<LateDiagnostic>> {
-        let Validated { capacity, tls, pool_tls, error_pages, trusted_proxies, warnings } =
+        let Validated { capacity, tls, pool_tls, error_pages, trusted_proxies, pin_keys, warnings } =
             Self::validate(&settings, ticketer, descriptors)?;
         let metrics = previous.map(|previous| previous.metrics.clone()).unwrap_or_default();
         metrics.remove_unused();
@@ -93,6 +97,12 @@ impl Snapshot {
         };
         let known = previous_routes.iter().flat_map(|route| route.pool.backends());
         let mut shared = SharedBackends::of(known, places, pool_tls);
+        for (pool, keys) in settings.pools.iter().zip(&pin_keys) {
+            keys.iter().for_each(|keys| shared.add_pins(pool, keys));
+        }
+        for route in previous_routes {
+            shared.keep_choices(route.backends_owner(), route.pool.state());
+        }
         let mut route_list = Vec::new();
         for of in &settings.routes {
             let existing = previous_routes.iter().find(|route| route.name == of.name);
@@ -177,8 +187,15 @@ impl Snapshot {
         ticketer: &Arc<dyn ProducesTickets>,
         descriptors: usize,
     ) -> Result<Validated, Vec<LateDiagnostic>> {
-        let Outside { capacity, certs, pool_tls, error_pages, trusted_proxies, mut errors } =
-            outside(settings, descriptors);
+        let Outside {
+            capacity,
+            certs,
+            pool_tls,
+            error_pages,
+            trusted_proxies,
+            pin_keys,
+            mut errors,
+        } = outside(settings, descriptors);
         let mut warnings = pool_tls.warnings().to_vec();
         if let Some(certs) = &certs {
             warnings.extend(certs.warnings().iter().cloned());
@@ -195,7 +212,15 @@ impl Snapshot {
                 warnings.extend(settings.origin_warnings());
                 warnings.extend(settings.limit_warnings());
                 warnings.extend(settings.pool_warnings());
-                Ok(Validated { capacity, tls, pool_tls, error_pages, trusted_proxies, warnings })
+                Ok(Validated {
+                    capacity,
+                    tls,
+                    pool_tls,
+                    error_pages,
+                    trusted_proxies,
+                    pin_keys,
+                    warnings,
+                })
             }
             (_, _, _, _, _) => Err(errors),
         }
@@ -258,6 +283,7 @@ struct Outside {
     pool_tls: PoolTlsClients,
     error_pages: Option<ErrorPages>,
     trusted_proxies: Option<TrustedProxies>,
+    pin_keys: Vec<Option<PinKeys>>,
     errors: Vec<LateDiagnostic>,
 }
 
@@ -273,7 +299,22 @@ fn outside(settings: &Settings, descriptors: usize) -> Outside {
     let error_pages = error_pages.map_err(|more| errors.extend(more)).ok();
     let trusted_proxies = TrustedProxies::load(&settings.trusted_proxies);
     let trusted_proxies = trusted_proxies.map_err(|more| errors.extend(more)).ok();
-    Outside { capacity, certs, pool_tls, error_pages, trusted_proxies, errors }
+    let pin_keys = pin_keys(settings, &mut errors);
+    Outside { capacity, certs, pool_tls, error_pages, trusted_proxies, pin_keys, errors }
+}
+
+/// The keys of the pin cookie of each pool, if it has one.
+fn pin_keys(settings: &Settings, errors: &mut Vec<LateDiagnostic>) -> Vec<Option<PinKeys>> {
+    let keys = |(index, pool): (usize, &Arc<PoolSettings>)| {
+        let file = &pool.choice.pin.as_ref()?.key_file;
+        let loaded = PinKeys::load(file).map_err(|problem| {
+            let (key, problem) =
+                (format!("pool[{index}].pin.key_file"), format!("{}: {problem}", file.display()));
+            errors.push(LateDiagnostic { key, problem });
+        });
+        loaded.ok()
+    };
+    settings.pools.iter().enumerate().map(keys).collect()
 }
 
 /// Which hosts and certificates do not fit. Nothing is a fault if a listener without TLS serves all hosts; one

@@ -54,6 +54,8 @@ struct HealthState {
     tried_at: Option<Instant>,
     /// Failed attempts since the last success.
     failures: u32,
+    /// When an attempt succeeded after the backend had been ejected.
+    recovered_at: Option<Instant>,
 }
 
 impl Health {
@@ -74,6 +76,11 @@ impl Health {
     /// How many exchanges wait for the rest of a request body.
     pub fn waiting_uploads(&self) -> u64 {
         self.waiting_uploads.get()
+    }
+
+    /// When its last ejection ended.
+    pub fn recovered_at(&self) -> Option<Instant> {
+        self.lock().recovered_at
     }
 
     /// When the last attempt ended, if it failed at least [`PROBE_INTERVAL`] ago.
@@ -98,8 +105,13 @@ impl Health {
 
     /// Records that the backend accepted a connection. Returns whether it was ejected before.
     pub fn record_success(&self, now: Instant) -> bool {
-        let up = HealthState { tried_at: Some(now), failures: 0 };
-        std::mem::replace(&mut *self.lock(), up).failures >= FAILURES_MAX
+        let mut state = self.lock();
+        let was_ejected = state.failures >= FAILURES_MAX;
+        if was_ejected {
+            state.recovered_at = Some(now);
+        }
+        (state.tried_at, state.failures) = (Some(now), 0);
+        was_ejected
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HealthState> {
@@ -136,13 +148,18 @@ mod tests {
     #[test]
     fn three_failures_eject_until_a_success() {
         let (health, now) = (Health::default(), Instant::now());
+        assert!(!health.record_success(now));
+        assert_eq!(health.recovered_at(), None);
         for _ in 0..2 {
             let ejected = [(); 4].map(|()| health.record_failure(now, now));
             assert_eq!(ejected, [false, false, true, false]);
             assert!(health.is_ejected());
             assert!(health.record_success(now));
             assert!(!health.is_ejected());
+            assert_eq!(health.recovered_at(), Some(now));
         }
+        assert!(!health.record_success(now + SECOND));
+        assert_eq!(health.recovered_at(), Some(now));
     }
 
     #[test]

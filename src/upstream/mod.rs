@@ -7,6 +7,7 @@
 
 pub(crate) mod admin_override;
 pub(crate) mod backend_tls;
+pub(crate) mod choice;
 pub(crate) mod connect;
 pub(crate) mod connect_error;
 pub(crate) mod forward;

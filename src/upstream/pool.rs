@@ -1,4 +1,6 @@
-//! Backend selection: weighted rendezvous hashing of the client key over the backends of a route.
+//! The backends of a route. [`choosing`] says which one a request goes to.
+
+pub(crate) mod choosing;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -9,10 +11,15 @@ use tokio::time::Instant;
 
 use super::admin_override::AdminOverride;
 use super::backend_tls::{BackendKey, BackendTls};
+use super::choice::load::BackendLoad;
+use super::choice::pin::PinCookies;
+use super::choice::rendezvous::KeyHash;
+use super::choice::state::ChoiceState;
 use super::health::Health;
 use super::http1::idle_connections::IdleConnections;
 use super::resolve::CachedResolver;
 use crate::client::ClientKey;
+use crate::config::settings::choice::{Balance, ChoiceSettings};
 use crate::config::settings::pool::{BackendSettings, PoolSettings, PoolTlsSettings};
 use crate::config::values::backend_address::BackendAddress;
 use crate::sys::clock::now;
@@ -33,6 +40,14 @@ pub struct Backend {
     pub admin_override: Arc<AdminOverride>,
     /// Kept across reloads.
     pub health: Arc<Health>,
+    /// Whether it is used only if the others are ejected.
+    pub is_backup: bool,
+    /// Whether it serves only canary requests.
+    pub is_canary: bool,
+    /// Maximum number of its tunnels.
+    pub max_tunnels: Option<usize>,
+    /// Its tunnels and requests, of all routes that use its pool, if the pool counts them; kept across reloads.
+    pub load: Arc<BackendLoad>,
     /// Metrics; kept across reloads.
     pub counts: Arc<BackendCounts>,
     /// Connections for further requests; kept across reloads.
@@ -51,6 +66,11 @@ pub struct Pool {
     /// TLS to the backends, if they have any.
     pub tls: Option<Arc<PoolTlsSettings>>,
     backends: Arc<[Arc<Backend>]>,
+    settings: Arc<ChoiceSettings>,
+    state: Arc<ChoiceState>,
+    pins: Option<Arc<PinCookies>>,
+    /// Whether something depends on the number of tunnels and requests; otherwise they are not counted.
+    is_counting: bool,
 }
 
 /// State of a backend that is carried over from the previous snapshot or shared with other routes.
@@ -116,10 +136,12 @@ impl Backend {
 }
 
 impl Pool {
-    /// Builds a pool. `carried` returns the state of a backend that already exists in another route or
-    /// in the previous snapshot.
+    /// Builds a pool. `state` is that of the same pool in other routes and in the previous snapshot; `carried`
+    /// returns the state of a backend that already exists in another route or in the previous snapshot.
     pub fn new(
         settings: &PoolSettings,
+        state: Arc<ChoiceState>,
+        pins: Option<Arc<PinCookies>>,
         mut carried: impl FnMut(&BackendSettings) -> SharedBackendState,
     ) -> Self {
         let build = |settings: &BackendSettings| {
@@ -129,6 +151,10 @@ impl Pool {
                 id: Arc::clone(&settings.id),
                 address: settings.address.clone(),
                 weight: settings.weight,
+                is_backup: settings.is_backup,
+                is_canary: settings.is_canary,
+                max_tunnels: settings.max_tunnels,
+                load: state.load_of(&settings.id),
                 admin_override,
                 health,
                 counts,
@@ -138,7 +164,13 @@ impl Pool {
             })
         };
         let backends = settings.backends.iter().map(build).collect();
-        Self { name: settings.name.clone(), tls: settings.tls.clone(), backends }
+        let has_maximum = |backend: &BackendSettings| backend.max_tunnels.is_some();
+        let is_counting = settings.choice.hash_balance_factor.is_some()
+            || matches!(settings.choice.balance, Balance::LeastConnections | Balance::RandomTwo)
+            || settings.backends.iter().any(has_maximum);
+        let (name, choice) = (settings.name.clone(), Arc::new(settings.choice.clone()));
+        let tls = settings.tls.clone();
+        Self { name, tls, backends, settings: choice, state, pins, is_counting }
     }
 
     /// The configuration key that lists the backends.
@@ -151,27 +183,27 @@ impl Pool {
         self.tls.as_ref().map(|tls| !tls.insecure_skip_verify)
     }
 
+    /// The configuration key that limits the tunnels of a backend.
+    pub fn max_tunnels_key(&self) -> &'static str {
+        match self.name {
+            Some(_) => "pool.backends.max_tunnels",
+            None => "route.backends.max_tunnels",
+        }
+    }
+
     /// All backends in configuration order.
     pub fn backends(&self) -> &[Arc<Backend>] {
         &self.backends
     }
 
-    /// All backends that are not drained, in the order in which this client tries them: by hash, with
-    /// the ejected ones last. The order for a key is the same in every process with the same ids and
-    /// weights, and removing a backend moves only the clients that were assigned to it.
-    pub fn order(&self, key: ClientKey) -> Vec<Arc<Backend>> {
-        let mut order: Vec<(bool, f64, &Arc<Backend>)> = self
-            .backends
-            .iter()
-            .filter(|backend| !backend.is_draining())
-            .map(|backend| (backend.health.is_ejected(), score(key, backend), backend))
-            .collect();
-        order.sort_by(|(ejected, score, backend), (other_ejected, other_score, other)| {
-            let by_health = ejected.cmp(other_ejected);
-            let by_score = other_score.total_cmp(score);
-            by_health.then(by_score).then_with(|| backend.id.cmp(&other.id))
-        });
-        order.into_iter().map(|(_, _, backend)| Arc::clone(backend)).collect()
+    /// How the pool chooses.
+    pub fn settings(&self) -> &ChoiceSettings {
+        &self.settings
+    }
+
+    /// The part of the pool that a reload keeps.
+    pub fn state(&self) -> &Arc<ChoiceState> {
+        &self.state
     }
 }
 
@@ -185,39 +217,12 @@ pub fn address_order(key: ClientKey, addresses: &[SocketAddr]) -> Vec<SocketAddr
             IpAddr::V4(v4) => v4.to_ipv6_mapped(),
             IpAddr::V6(v6) => v6,
         };
-        (address.is_ipv6() != prefers_v6, hash(&[&key.to_bytes(), &ip.octets()]))
+        (address.is_ipv6() != prefers_v6, KeyHash::of_client(key).with(&ip.octets()))
     };
     let mut order = addresses.to_vec();
     order.sort_by_cached_key(rank);
     order
 }
-
-/// Weighted rendezvous hashing: the backend with the highest `-w / ln(u)` is selected, which gives each
-/// backend the share `w / sum(w)` of all keys (Schindelhauer and Schomaker 2005).
-fn score(key: ClientKey, backend: &Backend) -> f64 {
-    let hash = hash(&[&key.to_bytes(), backend.id.as_bytes()]);
-    // The upper 53 bits as a number strictly between 0 and 1.
-    let u = ((hash >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
-    -f64::from(backend.effective_weight().get()) / u.ln()
-}
-
-/// FNV-1a (64 bits) over the bytes of the key and of the id, followed by the 64-bit finalizer of
-/// MurmurHash3, because FNV-1a alone gives similar upper bits for similar keys.
-///
-/// This function must never change: a different one would assign every client of every deployment to a
-/// different backend.
-fn hash(parts: &[&[u8]]) -> u64 {
-    let mut hash = FNV_OFFSET;
-    for byte in parts.iter().copied().flatten() {
-        hash = (hash ^ u64::from(*byte)).wrapping_mul(FNV_PRIME);
-    }
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    hash ^ (hash >> 33)
-}
-
-const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
 
 #[cfg(test)]
 mod tests;

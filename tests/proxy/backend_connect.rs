@@ -15,13 +15,15 @@ use crate::support::{
 };
 
 /// An address that refuses connections: bound, so that no other process gets it, and not listening.
-struct RefusingAddress {
-    address: SocketAddr,
+pub struct RefusingAddress {
+    /// The address.
+    pub address: SocketAddr,
     socket: Socket,
 }
 
 impl RefusingAddress {
-    fn new() -> Self {
+    /// Binds a port of its own.
+    pub fn new() -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         let address = socket.local_addr().unwrap().as_socket().unwrap();
@@ -29,7 +31,7 @@ impl RefusingAddress {
     }
 
     /// Accepts connections from now on.
-    fn listen(self) -> TcpListener {
+    pub fn listen(self) -> TcpListener {
         self.socket.listen(16).unwrap();
         self.socket.set_nonblocking(true).unwrap();
         TcpListener::from_std(self.socket.into()).unwrap()

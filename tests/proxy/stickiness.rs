@@ -16,7 +16,7 @@ type Assignment = BTreeMap<u8, String>;
 const CLIENTS: std::ops::RangeInclusive<u8> = 1..=48;
 
 /// A backend that sends its name, as a first message or as a response body, and then echoes.
-async fn named(name: &'static str) -> Backend {
+pub async fn named(name: &'static str) -> Backend {
     Backend::raw(move |head, mut stream, _| async move {
         if !head.to_ascii_lowercase().contains("upgrade: websocket") {
             let length = name.len();

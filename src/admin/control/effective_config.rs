@@ -30,6 +30,11 @@ pub(super) fn config(state: &ProxyState) -> EffectiveConfig {
         None => format!("route[{route}]"),
     };
     for (route, number) in snapshot.route_list.iter().zip(0..) {
+        let canary = &route.pool.settings().canary;
+        if let Some(share) = route.pool.state().canary.get(canary) {
+            let key = format!("{}.canary.share", list(number, &route.pool));
+            replace(&mut keys, &key, format!("\"{share}\""), from_ctl());
+        }
         for (backend, index) in route.pool.backends().iter().zip(0..) {
             if let Some(weight) = backend.admin_override.weight() {
                 let key = format!("{}.backends[{index}].weight", list(number, &route.pool));

@@ -1,14 +1,17 @@
 //! Predicts the answer to a handshake, check by check, with the code that decides about real
 //! handshakes.
 
+use tokio::time::Instant;
 use ws::{LimitKind, Side, TerminationReason};
 
 use super::hypothetical_request::HypotheticalRequest;
 use crate::admission::concurrency::{Permit, TunnelLimits};
 use crate::client::ClientInfo;
 use crate::config::settings::ListenerSettings;
+use crate::config::values::hash_source::HashSource;
 use crate::control_protocol::response::{ExplainStep, Explanation};
 use crate::http::forwarded::Forwarded;
+use crate::http::path::RoutePath;
 use crate::http::{Handshake, ValidatedRequest};
 use crate::proxy::drained;
 use crate::proxy::redirect::ListenerRedirect;
@@ -18,7 +21,10 @@ use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
 use crate::reject::RejectReason;
 use crate::reject::drop_reason::DropReason;
+use crate::telemetry::metrics::chosen_by::ChosenBy;
+use crate::upstream::choice::key::ChoiceKey;
 use crate::upstream::pool::Backend;
+use crate::upstream::pool::choosing::{NoChoice, Prediction};
 
 /// Runs the checks up to and including the first that fails.
 pub(super) fn explain(state: &ProxyState, request: &HypotheticalRequest) -> Explanation {
@@ -134,7 +140,7 @@ impl ExplainTrail {
         self.origin(route, &client, handshake)?;
         let permit = self.concurrency(state, snapshot, route, &client);
         drop(self.require("concurrency", permit)?);
-        self.backend(state, route, &client)?;
+        self.backend(state, route, &client, request, path)?;
         self.limits(route);
         Ok(())
     }
@@ -250,16 +256,44 @@ impl ExplainTrail {
         state: &ProxyState,
         route: &Route,
         client: &ClientInfo,
+        request: &HypotheticalRequest,
+        path: &RoutePath,
     ) -> Result<(), RejectReason> {
         let key = Some(route.pool.backends_key().to_owned());
-        let order = route.pool.order(client.key);
-        let Some(first) = order.first() else {
-            self.fail("backend", drained::describe(state, route), key);
-            return Err(RejectReason::Draining);
-        };
+        let hash = &route.pool.settings().hash;
+        let choice = route.pool.read_request(&request.head, path, client.key);
+        let Prediction { backends: order, chosen_by } =
+            match route.pool.predict(&choice, &*state.net) {
+                Ok(prediction) => prediction,
+                Err(NoChoice::Drained) => {
+                    self.fail("backend", drained::describe(state, route), key);
+                    return Err(RejectReason::Draining);
+                }
+                Err(NoChoice::Full) => {
+                    let key = Some(route.pool.max_tunnels_key().to_owned());
+                    let result = format!(
+                        "{}; {} handshakes wait",
+                        RejectReason::BackendsFull,
+                        route.pool.state().queue.len()
+                    );
+                    self.fail("backend", result, key);
+                    return Err(RejectReason::BackendsFull);
+                }
+            };
         let show = |backend: &std::sync::Arc<Backend>| {
             let (weight, state) = (backend.effective_weight(), backend.state());
-            format!("{} (weight {weight}, {})", backend.id, state.as_str())
+            let backup = if backend.is_backup { ", backup" } else { "" };
+            let canary = if backend.is_canary { ", canary" } else { "" };
+            let part = route.pool.weight_now(backend, Instant::now()) / f64::from(weight.get());
+            let slow_start = match part {
+                1.0.. => String::new(),
+                _ => format!(", slow start at {:.0} %", 100.0 * part),
+            };
+            format!(
+                "{} (weight {weight}{canary}{backup}{slow_start}, {})",
+                backend.id,
+                state.as_str()
+            )
         };
         let rest: Vec<String> = order.iter().skip(1).map(show).collect();
         let then =
@@ -270,7 +304,12 @@ impl ExplainTrail {
             None => "",
         };
         let of_pool = route.pool.name.as_deref().map(|name| format!(" of pool \"{name}\"{tls}"));
-        let result = format!("{}{then}{}", show(first), of_pool.unwrap_or_default());
+        let reason = choice_reason(chosen_by, hash, choice.key);
+        let result = format!(
+            "{}{reason}{then}{}",
+            order.first().map_or_else(String::new, show),
+            of_pool.unwrap_or_default()
+        );
         if !order.iter().any(|backend| backend.state().is_available()) {
             self.fail("backend", format!("all are down; a request would still try {result}"), key);
             return Err(RejectReason::NoBackend);
@@ -296,5 +335,30 @@ impl ExplainTrail {
         ];
         let set: Vec<String> = limits.chain(timeouts).filter_map(shown).collect();
         self.pass("limits", set.join(", "), None);
+    }
+}
+
+/// Why the first backend comes first, to be added to its description; nothing if the client's address decides.
+fn choice_reason(chosen_by: ChosenBy, hash: &HashSource, key: ChoiceKey) -> String {
+    let hashed = match key.is_fallback {
+        true => format!("the client key, since the request has no {hash}"),
+        false => hash.to_string(),
+    };
+    match chosen_by {
+        ChosenBy::Hash if *hash == HashSource::Client => String::new(),
+        ChosenBy::Hash => format!(", by hash of {hashed}"),
+        ChosenBy::BalanceFactor => {
+            ", because the backend that the hash selects has more than its share".to_owned()
+        }
+        ChosenBy::Affinity => {
+            format!(", because tunnels with the same key ({hashed}) are open there")
+        }
+        ChosenBy::Pin => ", which the pin cookie names".to_owned(),
+        ChosenBy::CookieValue => ", which the cookie of another proxy names".to_owned(),
+        ChosenBy::LeastConnections => {
+            ", which has the fewest connections for its weight".to_owned()
+        }
+        ChosenBy::RoundRobin => ", whose turn it is".to_owned(),
+        ChosenBy::RandomTwo => ", the less loaded of two drawn at random".to_owned(),
     }
 }

@@ -27,6 +27,7 @@ impl HypotheticalRequest {
         url: &str,
         origin: Option<&str>,
         address: Option<&str>,
+        headers: &[String],
     ) -> Result<Self, CommandError> {
         let bad = |message: String| CommandError::new(CommandErrorKind::BadRequest, message);
         let hint = "write an absolute URL, such as wss://chat.example.com/ws";
@@ -50,6 +51,13 @@ impl HypotheticalRequest {
             .header("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA==");
         if let Some(origin) = origin {
             request = request.header(ORIGIN, origin);
+        }
+        for field in headers {
+            let hint = "write NAME: VALUE, such as \"Cookie: room=7\"";
+            let (name, value) = field
+                .split_once(':')
+                .ok_or_else(|| bad(format!("\"{field}\" is not a header field; {hint}")))?;
+            request = request.header(name.trim(), value.trim());
         }
         let request = request.body(()).map_err(|error| bad(error.to_string()))?;
         let (is_example_address, address) = (address.is_none(), address.unwrap_or(EXAMPLE_ADDRESS));

@@ -65,15 +65,19 @@ impl ControlService {
                 let changed = commands::set_weight(state, &backend, route.as_deref(), weight)?;
                 reply.ok(&changed).await;
             }
+            ControlRequest::Canary { pool, share } => {
+                let changed = commands::set_canary(state, &pool, share.as_deref())?;
+                reply.ok(&changed).await;
+            }
             ControlRequest::Maintenance { route, on } => {
                 let set =
                     move |state: Arc<ProxyState>| commands::set_maintenance(&state, &route, on);
                 reply.ok(&self.run_blocking(set).await??).await;
             }
             ControlRequest::Tail { session } => tail::tail(state, session, reply).await?,
-            ControlRequest::Explain { url, origin, address } => {
-                let request =
-                    HypotheticalRequest::parse(&url, origin.as_deref(), address.as_deref())?;
+            ControlRequest::Explain { url, origin, address, headers } => {
+                let (origin, address) = (origin.as_deref(), address.as_deref());
+                let request = HypotheticalRequest::parse(&url, origin, address, &headers)?;
                 reply.ok(&explain::explain(state, &request)).await;
             }
             ControlRequest::Reload => drop(reply.ok(&self.reload().await?).await),

@@ -189,8 +189,9 @@ fn pools(snapshot: &Snapshot) -> Value {
 
 fn pool(route: &Route, failures: &dyn Fn(&Backend) -> Option<u64>) -> Value {
     let backends = route.pool.backends();
+    let weight = |backend: &Arc<Backend>| f64::from(backend.effective_weight().get());
     let weights: f64 =
-        backends.iter().map(|backend| f64::from(backend.effective_weight().get())).sum();
+        backends.iter().filter(|of| !of.is_backup && !of.is_canary).map(weight).sum();
     let open: u64 = backends.iter().map(|backend| backend.counts.open.get()).sum();
     let row = |backend: &Arc<Backend>| {
         let counts = &backend.counts;
@@ -198,9 +199,12 @@ fn pool(route: &Route, failures: &dyn Fn(&Backend) -> Option<u64>) -> Value {
             "id": &*backend.id,
             "state": backend.health.state().as_str(),
             "drained": backend.is_draining(),
-            "expected_share": f64::from(backend.effective_weight().get()) / weights,
+            "backup": backend.is_backup,
+            "canary": backend.is_canary,
+            "expected_share": if backend.is_backup || backend.is_canary { 0.0 } else { weight(backend) / weights },
             "share": (open > 0).then(|| counts.open.get() as f64 / open as f64),
             "tunnels": counts.open.get(),
+            "tunnels_max": backend.max_tunnels,
             "opened": counts.opened.get(),
             "connect_failures": failures(backend),
         })
@@ -209,10 +213,14 @@ fn pool(route: &Route, failures: &dyn Fn(&Backend) -> Option<u64>) -> Value {
         "route": &*route.name,
         "pool": route.pool.name.as_deref(),
         "tls": route.pool.is_verified().map(|is_verified| json!({ "verified": is_verified })),
+        "hash": route.pool.settings().hash.to_string(),
+        "balance": route.pool.settings().balance.name(),
+        "canary_share": route.pool.canary_share().to_string(),
         "drained": route.is_draining(),
         "maintenance": route.maintenance.cause().map(MaintenanceCause::as_str),
         "tunnels": open,
         "tunnels_max": route.max_tunnels,
+        "waiting": route.pool.state().queue.len(),
         "delayed_seconds": delays(slice::from_ref(&route.counts)),
         "backends": backends.iter().map(row).collect::<Vec<_>>(),
     })

@@ -5,12 +5,15 @@
 pub(crate) mod access_log;
 pub(crate) mod address_rules;
 pub(crate) mod addresses;
+pub(crate) mod canary;
+pub(crate) mod choice;
 pub(crate) mod concurrency;
 pub(crate) mod defaults;
 pub(crate) mod headers;
 pub(crate) mod ineffective;
 pub(crate) mod listeners;
 pub(crate) mod names;
+pub(crate) mod pin;
 pub(crate) mod policy;
 pub(crate) mod pool_tls;
 pub(crate) mod pools;

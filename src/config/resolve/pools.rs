@@ -6,13 +6,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::addresses::ListenAddresses;
-use super::defaults::value_or;
+use super::canary::check_canaries;
+use super::choice::{check_backups, check_queue, choice};
+use super::defaults::{count, value_or};
 use super::names::UniqueNames;
+use super::pin::check_cookie_values;
 use super::pool_tls::pool_tls;
 use crate::config::schema::ConfigFile;
 use crate::config::schema::pool::{BackendItem, PoolTable};
 use crate::config::schema::route::RouteTable;
 use crate::config::settings::Settings;
+use crate::config::settings::choice::ChoiceSettings;
 use crate::config::settings::pool::{BackendSettings, PoolSettings};
 use crate::config::toml::diagnostic::{Location, Problem};
 use crate::config::toml::late_diagnostic::LateDiagnostic;
@@ -20,7 +24,7 @@ use crate::config::toml::nearest::nearest;
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
 use crate::config::values::pool::{PoolChoice, PoolName};
-use crate::config::values::scalars::{Label, Weight};
+use crate::config::values::scalars::{Label, OrOff, Weight};
 
 /// The pools that have a name, from which routes choose.
 pub(crate) struct Pools<'f> {
@@ -47,7 +51,7 @@ impl<'f> Pools<'f> {
             Self { dir, addresses, named: Vec::new(), by_name: HashMap::new(), is_incomplete };
         let mut names = UniqueNames::default();
         for table in tables {
-            pools.add(table, &mut names, sink);
+            pools.add(table, dir, &mut names, sink);
         }
         pools
     }
@@ -63,9 +67,16 @@ impl<'f> Pools<'f> {
         route: &RouteTable,
         sink: &mut DiagnosticSink<'_>,
     ) -> Arc<PoolSettings> {
-        let own = || PoolSettings { name: None, backends: Vec::new(), tls: None };
+        let own = || PoolSettings {
+            name: None,
+            backends: Vec::new(),
+            choice: ChoiceSettings::default(),
+            tls: None,
+        };
         let Some(Located { value: PoolChoice(Some(name)), location }) = route.pool.located() else {
             let backends = backends(&route.backends, self.addresses, sink);
+            check_cookie_values(&route.backends, false, sink);
+            check_canaries(&route.backends, None, sink);
             return Arc::new(PoolSettings { backends, ..own() });
         };
         if !matches!(route.backends, Parsed::Missing) {
@@ -82,16 +93,28 @@ impl<'f> Pools<'f> {
         found.cloned().unwrap_or_else(|| Arc::new(own()))
     }
 
-    fn add(&mut self, table: &PoolTable, names: &mut UniqueNames, sink: &mut DiagnosticSink<'_>) {
+    fn add(
+        &mut self,
+        table: &PoolTable,
+        dir: &Path,
+        names: &mut UniqueNames,
+        sink: &mut DiagnosticSink<'_>,
+    ) {
         let backends = backends(&table.backends, self.addresses, sink);
         let tls = pool_tls(table, self.dir, sink);
+        let choice = choice(&table.choice, dir, sink);
+        let has_pin = !matches!(table.choice.pin.cookie, Parsed::Missing);
+        check_cookie_values(&table.backends, has_pin, sink);
+        check_queue(&table.choice, &table.backends, sink);
+        check_canaries(&table.backends, Some(&table.choice.canary), sink);
         let Some(Located { value: PoolName(name), location }) = table.name.located() else {
             return;
         };
         let owner = &table.location.key;
         names.reserve(name, owner, location, "give each pool its own name", sink);
         self.by_name.entry(name.clone()).or_insert(self.named.len());
-        self.named.push(Arc::new(PoolSettings { name: Some(name.clone()), backends, tls }));
+        let name = Some(name.clone());
+        self.named.push(Arc::new(PoolSettings { name, backends, choice, tls }));
     }
 
     fn unknown(&self, name: &str) -> Problem {
@@ -142,6 +165,7 @@ fn backends(
         let problem = Problem::new("the list is empty, so requests could not be forwarded");
         sink.report(location, problem.help("write backends = [\"127.0.0.1:9001\"]"));
     }
+    check_backups(given, sink);
     let mut ids = UniqueNames::default();
     let backend = |item: &Located<BackendItem>| backend(item, addresses, &mut ids, sink);
     items.iter().filter_map(backend).collect()
@@ -169,6 +193,10 @@ fn backend(
         id,
         address: address.clone(),
         weight: value_or(&item.value.weight, Weight(NonZeroU32::MIN)).0,
+        is_backup: value_or(&item.value.backup, false),
+        is_canary: value_or(&item.value.canary, false),
+        max_tunnels: value_or(&item.value.max_tunnels, OrOff(None)).0.map(count),
+        cookie_value: value_or(&item.value.cookie_value, OrOff(None)).0.map(|of| of.0),
     })
 }
 

@@ -1,15 +1,22 @@
 //! The table `[[pool]]`, and the lists of backends.
 
+use std::num::NonZeroU32;
+use std::time::Duration;
+
 use toml::de::DeValue;
 
+use crate::config::settings::choice::{Balance, SameSite};
 use crate::config::toml::diagnostic::Location;
 use crate::config::toml::reader::TableReader;
 use crate::config::toml::scalar::type_mismatch;
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
 use crate::config::values::backend_address::BackendAddress;
+use crate::config::values::cookie::{CookieDomain, CookieName, CookiePath, CookieValue};
+use crate::config::values::hash_source::{CanaryMark, HashSource};
 use crate::config::values::pool::{CertificateName, PoolName, SniName, TrustedIssuers};
-use crate::config::values::scalars::{Label, OrAuto, Weight};
+use crate::config::values::scalars::{BalanceFactor, Label, OrAuto, OrOff, Weight};
+use crate::config::values::share::Share;
 use crate::config::values::targets::OptionalFile;
 
 /// The table `[[pool]]`.
@@ -18,6 +25,7 @@ pub(crate) struct PoolTable {
     pub(crate) location: Location,
     pub(crate) name: Parsed<PoolName>,
     pub(crate) backends: Parsed<Vec<Located<BackendItem>>>,
+    pub(crate) choice: ChoiceKeys,
     pub(crate) tls: Parsed<Option<PoolTlsTable>>,
 }
 
@@ -31,11 +39,45 @@ pub(crate) struct PoolTlsTable {
     pub(crate) insecure_skip_verify: Parsed<bool>,
 }
 
+/// The keys of a `[[pool]]` about choosing a backend.
+pub(crate) struct ChoiceKeys {
+    pub(crate) hash: Parsed<HashSource>,
+    pub(crate) balance: Parsed<Balance>,
+    pub(crate) hash_balance_factor: Parsed<OrOff<BalanceFactor>>,
+    pub(crate) slow_start: Parsed<OrOff<Duration>>,
+    pub(crate) queue: Parsed<OrOff<NonZeroU32>>,
+    pub(crate) queue_time: Parsed<Duration>,
+    pub(crate) canary: CanaryTable,
+    pub(crate) pin: PinTable,
+}
+
+/// The table `[pool.canary]`.
+pub(crate) struct CanaryTable {
+    pub(crate) share: Parsed<Share>,
+    pub(crate) request: Parsed<OrOff<CanaryMark>>,
+}
+
+/// The table `[pool.pin]`.
+pub(crate) struct PinTable {
+    pub(crate) cookie: Parsed<OrOff<CookieName>>,
+    pub(crate) key_file: Parsed<OptionalFile>,
+    pub(crate) path: Parsed<CookiePath>,
+    pub(crate) domain: Parsed<OrOff<CookieDomain>>,
+    pub(crate) secure: Parsed<bool>,
+    pub(crate) http_only: Parsed<bool>,
+    pub(crate) same_site: Parsed<SameSite>,
+    pub(crate) partitioned: Parsed<bool>,
+}
+
 /// An item of `backends`: an address, or a table with an address.
 pub(crate) struct BackendItem {
     pub(crate) address: Parsed<BackendAddress>,
     pub(crate) weight: Parsed<Weight>,
     pub(crate) id: Parsed<Label>,
+    pub(crate) backup: Parsed<bool>,
+    pub(crate) canary: Parsed<bool>,
+    pub(crate) max_tunnels: Parsed<OrOff<NonZeroU32>>,
+    pub(crate) cookie_value: Parsed<OrOff<CookieValue>>,
 }
 
 pub(crate) fn pool(table: &mut TableReader<'_, '_, '_>) -> PoolTable {
@@ -45,6 +87,19 @@ pub(crate) fn pool(table: &mut TableReader<'_, '_, '_>) -> PoolTable {
         location: table.location().clone(),
         name: table.require("name", "write the name that routes use: name = \"chat\"", name),
         backends: table.require("backends", BACKENDS, backends),
+        choice: ChoiceKeys {
+            hash: table.get("hash"),
+            balance: table.get("balance"),
+            hash_balance_factor: table.get("hash_balance_factor"),
+            slow_start: table.get("slow_start"),
+            queue: table.get("queue"),
+            queue_time: table.get("queue_time"),
+            canary: table.table("canary", |table| CanaryTable {
+                share: table.get("share"),
+                request: table.get("request"),
+            }),
+            pin: table.table("pin", pin),
+        },
         tls: table.get_with("tls", tls),
     }
 }
@@ -82,6 +137,19 @@ fn tls_keys(table: &mut TableReader<'_, '_, '_>) -> PoolTlsTable {
     }
 }
 
+fn pin(table: &mut TableReader<'_, '_, '_>) -> PinTable {
+    PinTable {
+        cookie: table.get("cookie"),
+        key_file: table.get("key_file"),
+        path: table.get("path"),
+        domain: table.get("domain"),
+        secure: table.get("secure"),
+        http_only: table.get("http_only"),
+        same_site: table.get("same_site"),
+        partitioned: table.get("partitioned"),
+    }
+}
+
 pub(super) fn backend<'d>(
     sink: &mut DiagnosticSink<'_>,
     location: Location,
@@ -100,12 +168,20 @@ pub(super) fn backend<'d>(
                 ),
                 weight: table.get("weight"),
                 id: table.get("id"),
+                backup: table.get("backup"),
+                canary: table.get("canary"),
+                max_tunnels: table.get("max_tunnels"),
+                cookie_value: table.get("cookie_value"),
             }
         }),
         None => BackendItem {
             address: sink.value(location.clone(), value),
             weight: Parsed::Missing,
             id: Parsed::Missing,
+            backup: Parsed::Missing,
+            canary: Parsed::Missing,
+            max_tunnels: Parsed::Missing,
+            cookie_value: Parsed::Missing,
         },
     };
     Parsed::Valid(Located { value: item, location })

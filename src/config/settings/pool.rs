@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::choice::ChoiceSettings;
 use crate::config::values::backend_address::BackendAddress;
 
 /// The backends of one or several routes.
@@ -13,6 +14,8 @@ pub struct PoolSettings {
     pub name: Option<Arc<str>>,
     /// Backends: at least one, with unique ids.
     pub backends: Vec<BackendSettings>,
+    /// Which of them a request goes to.
+    pub choice: ChoiceSettings,
     /// How connections to the backends are encrypted; `None` if they are not.
     pub tls: Option<Arc<PoolTlsSettings>>,
 }
@@ -51,4 +54,12 @@ pub struct BackendSettings {
     pub address: BackendAddress,
     /// Share of the clients relative to the pool's other backends.
     pub weight: NonZeroU32,
+    /// Whether it is used only if all others are ejected.
+    pub is_backup: bool,
+    /// Whether it serves only the requests that [`ChoiceSettings::canary`] selects.
+    pub is_canary: bool,
+    /// Maximum number of its tunnels; `None` if it has no limit of its own.
+    pub max_tunnels: Option<usize>,
+    /// The value of the pin cookie by which another proxy names it.
+    pub cookie_value: Option<Arc<str>>,
 }

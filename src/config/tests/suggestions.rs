@@ -255,11 +255,7 @@ fn parameters_after_an_address_are_explained() {
     for (backend, help) in [
         ("10.0.0.7:9001 weight=2", "{ address = \"10.0.0.7:9001\", weight = 2 }"),
         ("10.0.0.7:9001 resolve;", "\"10.0.0.7:9001\""),
-        (
-            "app:9001 weight=3 backup",
-            "{ address = \"app:9001\", weight = 3 } backup: nothing to write: the other backends of the \
-             list serve the clients of one that is down",
-        ),
+        ("app:9001 weight=3 backup", "{ address = \"app:9001\", weight = 3, backup = true }"),
     ] {
         let found = errors_replacing("127.0.0.1:9001", backend);
         let problem = "route[0].backends[0]: a backend is only a host and a port";

@@ -132,7 +132,6 @@ fn directives_without_a_counterpart_say_what_happens() {
         ("sni", "nothing to write: the names in a certificate decide"),
         ("middlewares", "there are no middlewares: write keys of [[route]]"),
         ("max_fails", "nothing to write: a backend that refuses connections gets none"),
-        ("backup", "nothing to write: the other backends"),
         ("ssl", "nothing to write: a listener uses TLS"),
     ] {
         let top = errors(&format!("{key} = \"x\"\n{PLAIN}")).remove(0);
@@ -142,7 +141,6 @@ fn directives_without_a_counterpart_say_what_happens() {
     }
     let backend = |key: &str| format!("{{ address = \"127.0.0.1:9001\", {key} = true }}");
     for (key, note) in [
-        ("backup", "nothing to write: the other backends"),
         ("max_fails", "nothing to write: a backend that refuses"),
         ("tls", "write tls in [[pool]]"),
     ] {

@@ -69,10 +69,14 @@ impl BackendAddress {
 fn with_parameters(text: &str) -> Option<Problem> {
     let (address, parameters) = split_parameters(text)?;
     BackendAddress::parse(address).ok()?;
-    let weight = parameters.split_whitespace().find_map(|word| word.strip_prefix("weight="));
-    let meant = match weight.and_then(digits).filter(|weight| *weight > 0) {
-        Some(weight) => format!("{{ address = \"{address}\", weight = {weight} }}"),
-        None => format!("\"{address}\""),
+    let words = || parameters.split_whitespace();
+    let weight = words().find_map(|word| word.strip_prefix("weight=")).and_then(digits);
+    let weight = weight.filter(|weight| *weight > 0).map(|weight| format!(", weight = {weight}"));
+    let backup = words().any(|word| word == "backup").then(|| ", backup = true".to_owned());
+    let keys: String = [weight, backup].into_iter().flatten().collect();
+    let meant = match keys.is_empty() {
+        false => format!("{{ address = \"{address}\"{keys} }}"),
+        true => format!("\"{address}\""),
     };
     let others = help_for_parameters("backends", parameters);
     let problem = Problem::new("a backend is only a host and a port");

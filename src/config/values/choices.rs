@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use toml::de::DeValue;
 use ws::{LimitAction, PingProof, Strictness};
 
+use crate::config::settings::choice::{Balance, SameSite};
 use crate::config::settings::{
     Compression, ForwardedHeader, HttpsRedirect, LogFormat, LogRequests,
 };
@@ -35,6 +36,18 @@ impl TomlValue for LogRequests {
             }
             None => Err(type_mismatch(SHARES, value)),
         }
+    }
+}
+
+impl TomlValue for Balance {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
+        choice(value, &Self::NAMES)
+    }
+}
+
+impl TomlValue for SameSite {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
+        choice(value, &Self::NAMES)
     }
 }
 

@@ -121,6 +121,25 @@ impl TomlValue for Weight {
     }
 }
 
+/// How much of its share a backend may have, in percent: 101 to 1000.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BalanceFactor(pub(crate) u32);
+
+impl TomlValue for BalanceFactor {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
+        let help = "write the percentage of its share that a backend may have, such as 125";
+        let factor = NonZeroU32::read(value).map_err(|problem| problem.help_if_none(help))?.get();
+        match factor {
+            101..=1000 => Ok(Self(factor)),
+            0..=100 => {
+                let problem = format!("{factor} % of its share would leave no choice to the hash");
+                Err(Problem::new(problem).help(help))
+            }
+            _ => Err(too_large(factor, 1000)),
+        }
+    }
+}
+
 /// A number of worker threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WorkerCount(pub(crate) NonZeroU32);

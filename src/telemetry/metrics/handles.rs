@@ -7,6 +7,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 use ws::{CloseCodes, LimitKind, MessageSizes, Side, TerminationReason, Violation};
 
+use super::chosen_by::ChosenBy;
 use super::counters::{Counter, Counters, DurationHistogram, HistogramBounds, SizeHistogram};
 use super::reasons::{self, CLOSE_CODES, DELAYS, TERMINATIONS, VIOLATIONS};
 
@@ -45,6 +46,8 @@ pub struct RouteCounts {
     pub request_durations: DurationHistogram<RequestBounds>,
     /// The same requests by the class of their status, in the order of [`STATUS_CLASSES`].
     pub(super) requests: Counters<{ STATUS_CLASSES.len() }>,
+    /// Handshakes and plain requests by why their backend was tried first.
+    pub(super) choices: Counters<{ ChosenBy::ALL.len() }>,
     /// Headers of requests that were not forwarded because of an underscore in their names.
     pub headers_dropped: Counter,
     pub(super) rtt: [DurationHistogram<RttBounds>; 2],
@@ -128,6 +131,11 @@ impl RouteCounts {
     /// Counts the first violation of its kind by one side of a tunnel, where the action is `report`.
     pub fn violation_reported(&self, side: Side, violation: Violation) {
         self.reported[reasons::side_index(side)].inc(reasons::violation_index(violation));
+    }
+
+    /// Counts a handshake or plain request for which a backend was chosen.
+    pub fn backend_chosen(&self, by: ChosenBy) {
+        self.choices.inc(by as usize);
     }
 
     /// Adds time, in milliseconds, that reads from `side` were delayed.

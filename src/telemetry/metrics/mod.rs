@@ -3,6 +3,7 @@
 //! lists every name.
 
 pub(crate) mod backend_state;
+pub(crate) mod chosen_by;
 pub(crate) mod counters;
 pub(crate) mod handles;
 pub(crate) mod openmetrics;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use ws::Side;
 
+use self::chosen_by::ChosenBy;
 use self::counters::{Counter, Counters, DurationHistogram};
 use self::reasons::{DROPS, REJECTS};
 use crate::client::AddrSource;
@@ -205,6 +207,12 @@ impl RouteCounts {
     pub fn requests(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let classes = STATUS_CLASSES.into_iter().enumerate();
         classes.map(|(index, class)| (class, self.requests.get(index)))
+    }
+
+    /// Requests by why their backend was tried first.
+    pub fn choices(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let reasons = ChosenBy::ALL.into_iter();
+        reasons.map(|reason| (reason.as_str(), self.choices.get(reason as usize)))
     }
 
     /// Tunnels that ended, by initiator and reason.

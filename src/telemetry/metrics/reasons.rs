@@ -100,7 +100,8 @@ pub fn reject_index(reason: &RejectReason) -> Option<usize> {
         RejectReason::ClientRequestRate => 28 + AbortCause::ALL.len(),
         RejectReason::BodyTooSlow => 29 + AbortCause::ALL.len(),
         RejectReason::ClientRequestLimit => 30 + AbortCause::ALL.len(),
-        RejectReason::BackendTls(failure) => 31 + AbortCause::ALL.len() + *failure as usize,
+        RejectReason::BackendsFull => 31 + AbortCause::ALL.len(),
+        RejectReason::BackendTls(failure) => 32 + AbortCause::ALL.len() + *failure as usize,
         RejectReason::Redirected(_) => return None,
     })
 }
@@ -229,7 +230,7 @@ static DROP_REASONS: [DropReason; 19] = [
     DropReason::Shed(ShedCause::Connections),
 ];
 
-const REJECT_REASONS: [RejectReason; 31 + AbortCause::ALL.len() + BackendTlsFailure::ALL.len()] = [
+const REJECT_REASONS: [RejectReason; 32 + AbortCause::ALL.len() + BackendTlsFailure::ALL.len()] = [
     RejectReason::RequestInvalid(""),
     RejectReason::UriTooLong,
     RejectReason::Expect,
@@ -267,6 +268,7 @@ const REJECT_REASONS: [RejectReason; 31 + AbortCause::ALL.len() + BackendTlsFail
     RejectReason::ClientRequestRate,
     RejectReason::BodyTooSlow,
     RejectReason::ClientRequestLimit,
+    RejectReason::BackendsFull,
     RejectReason::BackendTls(BackendTlsFailure::ALL[0]),
     RejectReason::BackendTls(BackendTlsFailure::ALL[1]),
     RejectReason::BackendTls(BackendTlsFailure::ALL[2]),

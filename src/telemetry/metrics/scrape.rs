@@ -98,6 +98,16 @@ impl Scrape {
             None,
             requests,
         )?;
+        let choices = routes.iter().flat_map(|route| {
+            let labels = |reason| [("route", &*route.name), ("chosen_by", reason)];
+            route.choices().map(move |(reason, count)| (labels(reason), count))
+        });
+        text.counters(
+            "backend_choices",
+            "Handshakes and plain requests by why their backend was tried first",
+            None,
+            choices,
+        )?;
         text.counters(
             "headers_dropped",
             "Request headers not forwarded because of an underscore in their names",

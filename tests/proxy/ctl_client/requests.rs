@@ -87,13 +87,22 @@ fn steering_commands_send_their_request() {
         (&["tail", "7"], json!({"command": "tail", "session": 7})),
         (
             &["explain", "wss://h/ws"],
-            json!({"command": "explain", "url": "wss://h/ws", "origin": null, "address": null}),
+            json!({"command": "explain", "url": "wss://h/ws", "origin": null, "address": null, "headers": []}),
         ),
         (
-            &["explain", "wss://h/ws", "--origin", "https://o", "--address", "2001:db8::1"],
+            &[
+                "explain",
+                "wss://h/ws",
+                "--origin",
+                "https://o",
+                "--address",
+                "2001:db8::1",
+                "--header",
+                "A: b",
+            ],
             json!({
                 "command": "explain", "url": "wss://h/ws", "origin": "https://o",
-                "address": "2001:db8::1",
+                "address": "2001:db8::1", "headers": ["A: b"],
             }),
         ),
         (&["reload"], json!({"command": "reload"})),

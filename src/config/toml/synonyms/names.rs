@@ -194,17 +194,18 @@ pub(super) const SYNONYMS: &[Synonym] = &[
         ],
         &["route[].backends"],
     ),
+    key(
+        &["lb_policy", "lb_algorithm", "load_balancing", "ip_hash", "least_conn", "balance_mode"],
+        &["pool[].balance"],
+    ),
+    key(&["hash_type", "hash_key", "hash_on", "consistent_hash"], &["pool[].hash"]),
     note(
-        &["balance", "lb_policy", "ip_hash", "least_conn", "sticky", "cookie"],
-        "every client keeps its backend: the one that a weighted hash of its address selects",
+        &["sticky", "stickiness", "session_affinity"],
+        "every client keeps its backend; to keep those together that share a cookie, write hash in [[pool]]",
     ),
     note(
-        &["health_check", "health_uri", "check", "max_fails", "fail_timeout", "slow_start"],
+        &["health_check", "health_uri", "check", "max_fails", "fail_timeout"],
         "nothing to write: a backend that refuses connections gets none until it accepts them again",
-    ),
-    note(
-        &["backup"],
-        "nothing to write: the other backends of the list serve the clients of one that is down",
     ),
     key(&["proxy_ssl", "servers_transport"], &["pool[].tls"]),
     key(&["proxy_ssl_trusted_certificate", "ca_file", "root_cas"], &["pool[].tls.ca"]),

@@ -1,0 +1,50 @@
+//! What a pool remembers about its choices, kept across reloads and shared by the routes that use the pool.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::canary::CanaryOverride;
+use super::load::{Affinity, BackendLoad};
+use super::order::RoundRobin;
+use super::queue::WaitQueue;
+
+/// The state of one pool.
+#[derive(Debug, Default)]
+pub struct ChoiceState {
+    /// The turns of `balance = "round-robin"`.
+    pub turns: RoundRobin,
+    /// Where keys are in use.
+    pub affinity: Arc<Affinity>,
+    /// The share of canaries that an operator has set.
+    pub canary: CanaryOverride,
+    /// Handshakes that wait for a place at a backend.
+    pub queue: Arc<WaitQueue>,
+    loads: Mutex<HashMap<Arc<str>, Arc<BackendLoad>>>,
+}
+
+impl ChoiceState {
+    /// The load of the backend with this id.
+    pub fn load_of(&self, id: &Arc<str>) -> Arc<BackendLoad> {
+        let mut loads = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
+        // Backends that are gone and have no tunnels left.
+        loads.retain(|_, load| Arc::strong_count(load) > 1);
+        loads.entry(id.clone()).or_default().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::choice::load::LoadGuard;
+
+    #[test]
+    fn load_is_kept_as_long_as_it_is_used() {
+        let (state, [a, b]) = (ChoiceState::default(), ["a", "b"].map(Arc::<str>::from));
+        let guard = LoadGuard::new(&state.load_of(&a), None);
+        state.load_of(&b);
+        assert_eq!(state.load_of(&a).get(), 1);
+        drop(guard);
+        state.load_of(&b);
+        assert_eq!(state.loads.lock().unwrap().len(), 1);
+    }
+}

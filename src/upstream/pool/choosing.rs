@@ -1,0 +1,300 @@
+//! Choosing among the backends of a pool: what is known about them is passed to the functions of
+//! [`choice`](crate::upstream::choice).
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use hyper::HeaderMap;
+use hyper::http::request::Parts;
+use tokio::time::{Instant, timeout_at};
+
+use super::{Backend, Pool};
+use crate::client::ClientKey;
+use crate::config::settings::choice::{Balance, QueueSettings};
+use crate::config::values::share::Share;
+use crate::http::path::RoutePath;
+use crate::net::network::Net;
+use crate::telemetry::metrics::chosen_by::ChosenBy;
+use crate::upstream::choice::canary::{self, CanaryRequest};
+use crate::upstream::choice::key::{ChoiceKey, has_value};
+use crate::upstream::choice::load::LoadGuard;
+use crate::upstream::choice::order::{Candidate, Method, Order, order, ramped};
+use crate::upstream::choice::pin::Pinned;
+use crate::upstream::choice::queue::TunnelPlace;
+use crate::upstream::choice::rendezvous::KeyHash;
+
+/// What a request says about its backend.
+#[derive(Clone, Debug)]
+pub struct ChoiceRequest {
+    /// The key that is hashed.
+    pub key: ChoiceKey,
+    /// The backend that its pin cookie names.
+    pub pinned: Option<Pinned>,
+    /// Whether it has the mark of canary requests.
+    pub is_marked: bool,
+}
+
+/// What a backend is chosen for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChoicePurpose {
+    /// A handshake, and the tunnel that it opens.
+    Tunnel,
+    /// A plain request.
+    Request,
+}
+
+/// The backends that a request tries.
+#[derive(Debug)]
+pub struct Choice {
+    /// In the order in which they are tried; never empty.
+    pub backends: Vec<Arc<Backend>>,
+    /// Why the first one is the first.
+    pub chosen_by: ChosenBy,
+    /// Counts the request at the first one, in pools that count.
+    pub load: Option<LoadGuard>,
+}
+
+/// The backends that a handshake would try now.
+#[derive(Debug)]
+pub struct Prediction {
+    /// In the order in which they would be tried; never empty.
+    pub backends: Vec<Arc<Backend>>,
+    /// Why the first one is the first.
+    pub chosen_by: ChosenBy,
+}
+
+/// Why there is no backend for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoChoice {
+    /// An operator has drained every backend.
+    Drained,
+    /// Every backend has `max_tunnels`.
+    Full,
+}
+
+impl Pool {
+    /// Reads what a request says about its backend.
+    pub fn read_request(&self, head: &Parts, path: &RoutePath, client: ClientKey) -> ChoiceRequest {
+        ChoiceRequest {
+            key: ChoiceKey::of_request(&self.settings.hash, head, path, client),
+            pinned: self.pins.as_ref().and_then(|pins| pins.read(&head.headers)),
+            is_marked: self
+                .settings
+                .canary
+                .request
+                .as_ref()
+                .is_some_and(|mark| has_value(mark, head, path)),
+        }
+    }
+
+    /// Adds the pin cookie of the backend that answered a request to the response, if the client needs it.
+    pub fn issue_pin(&self, request: &ChoiceRequest, backend: &Backend, response: &mut HeaderMap) {
+        if let Some(pins) = &self.pins {
+            pins.issue(request.pinned.as_ref(), &backend.id, response);
+        }
+    }
+
+    /// The backends that a request tries, without those that are drained and, for a tunnel, those that have
+    /// `max_tunnels`.
+    ///
+    /// # Errors
+    /// There is no such backend.
+    pub fn choose(
+        &self,
+        request: &ChoiceRequest,
+        purpose: ChoicePurpose,
+        net: &dyn Net,
+    ) -> Result<Choice, NoChoice> {
+        loop {
+            let Prediction { backends, chosen_by } =
+                self.order(request, purpose, self.method(net))?;
+            let first = backends.first().ok_or(NoChoice::Drained)?;
+            let place = match purpose {
+                ChoicePurpose::Tunnel if self.is_counting => {
+                    match first.load.tunnels.enter(first.max_tunnels, &self.state.queue) {
+                        // Another handshake has taken the last place in the meantime.
+                        None => continue,
+                        place => place,
+                    }
+                }
+                ChoicePurpose::Tunnel | ChoicePurpose::Request => None,
+            };
+            let load = self.guard(first, request.key, place);
+            return Ok(Choice { backends, chosen_by, load });
+        }
+    }
+
+    /// As [`choose`](Self::choose) for a tunnel, but waits in the queue of the pool, if it has one, while all
+    /// backends have `max_tunnels`.
+    ///
+    /// # Errors
+    /// There is no such backend, and the queue is full or the time is up.
+    pub async fn choose_or_wait(
+        &self,
+        request: &ChoiceRequest,
+        net: &dyn Net,
+    ) -> Result<Choice, NoChoice> {
+        match (self.choose(request, ChoicePurpose::Tunnel, net), self.settings.queue) {
+            // Allocated, since hardly any handshake waits.
+            (Err(NoChoice::Full), Some(queue)) => Box::pin(self.wait(request, queue, net)).await,
+            (chosen, _) => chosen,
+        }
+    }
+
+    async fn wait(
+        &self,
+        request: &ChoiceRequest,
+        QueueSettings { length, time }: QueueSettings,
+        net: &dyn Net,
+    ) -> Result<Choice, NoChoice> {
+        let waiting = self.state.queue.enter(length).ok_or(NoChoice::Full)?;
+        let deadline = Instant::now() + time;
+        loop {
+            let mut freed = pin!(waiting.freed());
+            freed.as_mut().enable();
+            match self.choose(request, ChoicePurpose::Tunnel, net) {
+                Err(NoChoice::Full) => {}
+                chosen => return chosen,
+            }
+            timeout_at(deadline, freed).await.map_err(|_| NoChoice::Full)?;
+        }
+    }
+
+    /// What [`choose`](Self::choose) would return for a tunnel, without taking a turn or a place.
+    ///
+    /// # Errors
+    /// As [`choose`](Self::choose).
+    pub fn predict(&self, request: &ChoiceRequest, net: &dyn Net) -> Result<Prediction, NoChoice> {
+        let turns;
+        let method = if self.settings.balance == Balance::RoundRobin {
+            turns = self.state.turns.copy();
+            Method::RoundRobin(&turns)
+        } else {
+            self.method(net)
+        };
+        self.order(request, ChoicePurpose::Tunnel, method)
+    }
+
+    /// Counts a request at a backend that was not the first, and has accepted the connection. A tunnel counts
+    /// even if it is one more than `max_tunnels`.
+    pub fn enter(&self, backend: &Backend, key: ChoiceKey, is_tunnel: bool) -> Option<LoadGuard> {
+        let count = || backend.load.tunnels.enter(None, &self.state.queue);
+        self.guard(backend, key, if is_tunnel { count() } else { None })
+    }
+
+    fn guard(
+        &self,
+        backend: &Backend,
+        key: ChoiceKey,
+        place: Option<TunnelPlace>,
+    ) -> Option<LoadGuard> {
+        if !self.is_counting {
+            return None;
+        }
+        let guard = LoadGuard::new(&backend.load, place);
+        Some(match self.balance_factor() {
+            Some(_) => guard.keep_key(&self.state.affinity, key.hash, &backend.id),
+            None => guard,
+        })
+    }
+
+    fn method(&self, net: &dyn Net) -> Method<'_> {
+        match self.settings.balance {
+            Balance::Hash => Method::Hash { balance_factor: self.balance_factor() },
+            Balance::LeastConnections => Method::LeastConnections,
+            Balance::RoundRobin => Method::RoundRobin(&self.state.turns),
+            Balance::RandomTwo => {
+                let mut random = [0; 8];
+                net.fill_random(&mut random);
+                Method::RandomTwo(KeyHash::of_text(&random))
+            }
+        }
+    }
+
+    fn order(
+        &self,
+        request: &ChoiceRequest,
+        purpose: ChoicePurpose,
+        method: Method<'_>,
+    ) -> Result<Prediction, NoChoice> {
+        let now = Instant::now();
+        let is_canary = self.is_canary_request(request);
+        let is_usable =
+            |backend: &&Arc<Backend>| !backend.is_draining() && (is_canary || !backend.is_canary);
+        let mut usable: Vec<_> = self.backends.iter().filter(is_usable).collect();
+        if usable.is_empty() {
+            return Err(NoChoice::Drained);
+        }
+        if purpose == ChoicePurpose::Tunnel {
+            usable.retain(|of| of.max_tunnels.is_none_or(|max| of.load.tunnels.get() < max));
+        }
+        if usable.is_empty() {
+            return Err(NoChoice::Full);
+        }
+        let candidates: Vec<Candidate<'_>> =
+            usable.iter().map(|backend| self.candidate(backend, is_canary, now)).collect();
+        let position = |id: &Arc<str>| usable.iter().position(|backend| backend.id == *id);
+        let preferred = self.preferred(request);
+        let preferred = preferred.and_then(|(id, reason)| Some((position(&id)?, reason)));
+        let Order { indices, chosen_by } = order(&candidates, method, request.key.hash, preferred);
+        let chosen = indices.iter().filter_map(|index| usable.get(*index));
+        Ok(Prediction { backends: chosen.map(|backend| Arc::clone(backend)).collect(), chosen_by })
+    }
+
+    /// The id of the backend that the client is pinned to, or where its key is in use.
+    fn preferred(&self, request: &ChoiceRequest) -> Option<(Arc<str>, ChosenBy)> {
+        if let Some(Pinned { id, reason, .. }) = &request.pinned {
+            return Some((id.clone(), *reason));
+        }
+        self.balance_factor()?;
+        Some((self.state.affinity.backend_of(request.key.hash)?, ChosenBy::Affinity))
+    }
+
+    /// The share of keys that go to the canary backends: the operator's, or else that of the file.
+    pub fn canary_share(&self) -> Share {
+        let settings = &self.settings.canary;
+        self.state.canary.get(settings).unwrap_or(settings.share)
+    }
+
+    /// Whether the request goes to the canary backends, as long as one of them is up.
+    pub fn is_canary_request(&self, request: &ChoiceRequest) -> bool {
+        if !self.backends.iter().any(|backend| backend.is_canary) {
+            return false;
+        }
+        let is_named = |backend: &&Arc<Backend>| {
+            request.pinned.as_ref().is_some_and(|pinned| pinned.id == backend.id)
+        };
+        let pinned = self.backends.iter().find(is_named).map(|backend| backend.is_canary);
+        let canary = CanaryRequest { key: request.key.hash, is_marked: request.is_marked, pinned };
+        let settings = &self.settings.canary;
+        canary::is_selected(canary, self.state.canary.get(settings), settings)
+    }
+
+    fn candidate<'b>(
+        &self,
+        backend: &'b Backend,
+        is_canary_request: bool,
+        now: Instant,
+    ) -> Candidate<'b> {
+        Candidate {
+            id: &backend.id,
+            weight: self.weight_now(backend, now),
+            load: backend.load.get(),
+            // The other backends serve a canary request if no canary can.
+            is_backup: backend.is_backup || (is_canary_request && !backend.is_canary),
+            is_ejected: backend.health.is_ejected(),
+        }
+    }
+
+    /// The weight of a backend, smaller than the effective one for some time after it has recovered.
+    pub fn weight_now(&self, backend: &Backend, now: Instant) -> f64 {
+        let weight = f64::from(backend.effective_weight().get());
+        let Some(slow_start) = self.settings.slow_start else { return weight };
+        let recovered = backend.health.recovered_at();
+        ramped(weight, recovered.map(|at| now.saturating_duration_since(at)), slow_start)
+    }
+
+    fn balance_factor(&self) -> Option<f64> {
+        self.settings.hash_balance_factor.map(|percent| f64::from(percent) / 100.0)
+    }
+}
