@@ -210,7 +210,8 @@ impl ConnectionContext {
             ValidatedRequest::Plain(_) => {
                 let choice = route.pool.read_request(&head, kind.path(), client.key);
                 let request = Request::from_parts(head, body);
-                self.forward(context, route, (request, choice), &forwarded, log).await
+                // In a box, because it is large.
+                Box::pin(self.forward(context, route, (request, choice), &forwarded, log)).await
             }
         }
     }
@@ -271,7 +272,8 @@ impl ConnectionContext {
         };
         let interim = context.send_interim;
         let upgrading = handshake::upgrade(connected, head, handshake, forwarded, options, interim);
-        let upgraded = match upgrading.await {
+        // In a box like a forwarded request: what is not in use now would be moved with the future of the request.
+        let upgraded = match Box::pin(upgrading).await {
             Ok(upgraded) => upgraded,
             Err(UpgradeFailure::Rejected(reason)) => return Err(reason),
             Err(UpgradeFailure::Declined(response)) => {

@@ -200,7 +200,8 @@ impl Connector<'_> {
         let mut socket = timeout_at(until, self.net.connect(address)).await??;
         timeout_at(until, socket.write_all(&self.proxy_header)).await??;
         let Some(tls) = &backend.tls else { return Ok(socket) };
-        match timeout_at(until, tls.client.connect(socket)).await {
+        // In a box, because most connections need no room for it.
+        match Box::pin(timeout_at(until, tls.client.connect(socket))).await {
             Ok(connected) => connected.map_err(|error| handshake_error(Some(&error))),
             Err(_elapsed) => Err(handshake_error(None)),
         }
