@@ -4,6 +4,7 @@
 pub(crate) mod capacity;
 pub(crate) mod deciding_setting;
 pub(crate) mod drained;
+mod dropped;
 pub(crate) mod forwarded_body;
 pub(crate) mod maintenance;
 pub(crate) mod opening;
@@ -15,6 +16,7 @@ pub(crate) mod route_match;
 pub(crate) mod routing_table;
 pub(crate) mod sent_fields;
 pub mod serve;
+mod serve_http2;
 pub(crate) mod session;
 pub(crate) mod shared_backends;
 pub mod snapshot;

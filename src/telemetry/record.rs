@@ -14,7 +14,7 @@ use super::line::LogLine;
 use super::record_rate::RecordKind;
 use super::redact::truncate;
 use super::request_fields::RequestFields;
-use crate::client::ClientInfo;
+use crate::client::{ClientInfo, HttpProtocol};
 use crate::reject::RejectReason;
 use crate::reject::drop_reason::DropReason;
 use crate::reject::stage::ConnectionStage;
@@ -180,6 +180,7 @@ fn write_drop(line: &mut LogLine, dropped: &DroppedConnection<'_>) {
     let detail = match reason {
         DropReason::TlsFailed(detail) => Some(truncate(detail)),
         DropReason::HeadInvalid(head) => Some(truncate(&head.detail)),
+        DropReason::Http2Invalid(detail) | DropReason::Http2Flood(detail) => Some(truncate(detail)),
         DropReason::ProxyHeaderInvalid(detail) => Some((*detail).into()),
         DropReason::AddressDenied(rule) => Some(rule.to_string().into()),
         DropReason::ClientLimit
@@ -209,6 +210,7 @@ fn write_drop(line: &mut LogLine, dropped: &DroppedConnection<'_>) {
     if is_full {
         write_tls(line, client);
     }
+    write_protocol(line, client);
 }
 
 fn write_reject(line: &mut LogLine, request: &RejectedRequest<'_>) {
@@ -237,6 +239,7 @@ fn write_reject(line: &mut LogLine, request: &RejectedRequest<'_>) {
     write_header_problems(line, fields);
     if line.is_text() {
         write_address(line, client);
+        write_protocol(line, client);
         // Only a request that was forwarded is in the log of the application.
         line.text("request_id", request.backend.and(fields.request_id));
         return;
@@ -245,6 +248,7 @@ fn write_reject(line: &mut LogLine, request: &RejectedRequest<'_>) {
     line.text("listener", &*client.listener);
     write_address(line, client);
     write_tls(line, client);
+    write_protocol(line, client);
     write_request(line, fields);
     line.number("generation", request.generation);
 }
@@ -328,7 +332,7 @@ fn write_connection(line: &mut LogLine, session: &SessionStart<'_>) {
     line.text("listener", &*session.client.listener);
     write_address(line, session.client);
     write_tls(line, session.client);
-    line.text("protocol", "http/1.1");
+    line.text("protocol", session.client.protocol.as_str());
     write_request(line, &session.fields);
     line.number("generation", session.generation);
 }
@@ -349,6 +353,13 @@ fn write_tls(line: &mut LogLine, client: &ClientInfo) {
         line.text("tls_version", tls.version.as_str());
         line.text("tls_cipher", tls.cipher);
         line.text("sni", tls.sni.as_deref().map(truncate).as_deref());
+    }
+}
+
+/// The protocol of a connection without a tunnel, if it is not HTTP/1.1.
+fn write_protocol(line: &mut LogLine, client: &ClientInfo) {
+    if client.protocol == HttpProtocol::Http2 {
+        line.text("protocol", client.protocol.as_str());
     }
 }
 
