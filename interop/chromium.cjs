@@ -114,8 +114,9 @@ async function heartbeats() {
     return facts;
   }, target);
   must(known.pings >= 3, `${known.pings} heartbeats to the backend in 3.5 s`);
+  // A stream of the HTTP/2 connection that the page came over (RFC 8441).
   expect(target, {
-    equals: { end: "client_closed" },
+    equals: { end: "client_closed", protocol: "h2" },
     between: { client_rtt_ms: [0, 500], backend_rtt_ms: [0, 500] },
   });
 }

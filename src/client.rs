@@ -165,6 +165,8 @@ pub struct ClientInfo {
     pub peer: Option<Box<ClientAddr>>,
     /// Whether the client uses TLS, terminated here or by a trusted proxy in front.
     pub secure: bool,
+    /// The protocol of the connection to this proxy.
+    pub protocol: HttpProtocol,
     /// Name of the listener that accepted the connection.
     pub listener: Arc<str>,
     /// TLS parameters, if TLS is terminated here.
@@ -209,7 +211,16 @@ impl ClientInfo {
         let addr = ClientAddr::new(peer);
         let key = ClientKey::new(&addr, prefixes);
         let addr_source = AddrSource::Socket;
-        Self { addr, key, addr_source, peer: None, secure: false, listener, tls: None }
+        Self {
+            addr,
+            key,
+            addr_source,
+            peer: None,
+            secure: false,
+            protocol: HttpProtocol::Http1,
+            listener,
+            tls: None,
+        }
     }
 
     /// The client that a trusted proxy reports on this connection.
@@ -222,6 +233,25 @@ impl ClientInfo {
         let peer = self.peer.clone().unwrap_or_else(|| Box::new(self.addr));
         let key = ClientKey::new(&addr, prefixes);
         Self { addr, key, addr_source, peer: Some(peer), ..self.clone() }
+    }
+}
+
+/// The protocol of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpProtocol {
+    /// HTTP/1.1 or HTTP/1.0: one request at a time.
+    Http1,
+    /// HTTP/2: many streams, each of which carries a request or a tunnel.
+    Http2,
+}
+
+impl HttpProtocol {
+    /// The value in records, which is that of ALPN.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http1 => "http/1.1",
+            Self::Http2 => "h2",
+        }
     }
 }
 

@@ -29,6 +29,11 @@ pub enum RejectReason {
     RequestInvalid(&'static str),
     /// The request target is longer than half of the largest request head.
     UriTooLong,
+    /// A request head of HTTP/2 has too many fields. In HTTP/1.1 such a head is not parsed
+    /// ([`DropReason::HeadInvalid`](drop_reason::DropReason::HeadInvalid)).
+    HeadTooLarge,
+    /// An extended CONNECT for another protocol than WebSocket (RFC 8441 5).
+    UnsupportedProtocol,
     /// `Expect` with anything but `100-continue`, or on an upgrade.
     Expect,
     /// A plain request on a route with `http = false`.
@@ -135,6 +140,8 @@ impl RejectReason {
                 StatusCode::BAD_REQUEST
             }
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::UnsupportedProtocol => StatusCode::NOT_IMPLEMENTED,
             Self::Expect => StatusCode::EXPECTATION_FAILED,
             Self::NotWebsocket | Self::Version => StatusCode::UPGRADE_REQUIRED,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
@@ -170,6 +177,8 @@ impl RejectReason {
         match self {
             Self::RequestInvalid(_) => "request_invalid",
             Self::UriTooLong => "uri_too_long",
+            Self::HeadTooLarge => "head_too_large",
+            Self::UnsupportedProtocol => "unsupported_protocol",
             Self::Expect => "expect",
             Self::NotWebsocket => "not_websocket",
             Self::Method => "method",
@@ -225,6 +234,8 @@ impl RejectReason {
             Self::ResponseAborted(..) => ConnectionStage::Response,
             Self::RequestInvalid(_)
             | Self::UriTooLong
+            | Self::HeadTooLarge
+            | Self::UnsupportedProtocol
             | Self::Expect
             | Self::NotWebsocket
             | Self::Method
@@ -251,6 +262,7 @@ impl RejectReason {
     pub fn key(&self) -> Option<&'static str> {
         match self {
             Self::UriTooLong => Some("listener.request_head_size"),
+            Self::HeadTooLarge => Some("listener.request_head_fields"),
             Self::NotWebsocket => Some("route.http"),
             Self::NoRoute => Some("route.host, route.path"),
             Self::Misdirected => Some("certificate"),
@@ -275,6 +287,7 @@ impl RejectReason {
             Self::AddressDenied(AddressRule::NotAllowed) => Some("route.allow"),
             Self::Maintenance(MaintenanceCause::File) => Some("route.maintenance_file"),
             Self::RequestInvalid(_)
+            | Self::UnsupportedProtocol
             | Self::Expect
             | Self::Method
             | Self::HandshakeInvalid(_)
@@ -305,6 +318,10 @@ impl fmt::Display for RejectReason {
             | Self::HandshakeInvalid(rule)
             | Self::BackendHandshakeInvalid(rule) => rule,
             Self::UriTooLong => "request target longer than half of the largest request head",
+            Self::HeadTooLarge => "request head with too many fields",
+            Self::UnsupportedProtocol => {
+                "extended CONNECT for another protocol than websocket (RFC 8441)"
+            }
             Self::Expect => {
                 "unsupported Expect header; only 100-continue on a plain request is supported"
             }

@@ -108,6 +108,8 @@ pub struct SessionDetail {
     pub address: String,
     /// Source of the address: `peer`, `proxy_header`, `forwarded`, ...
     pub client_source: String,
+    /// Protocol of the connection: `http/1.1` or `h2`.
+    pub protocol: String,
     /// TLS version and cipher suite.
     pub tls: Option<String>,
     /// Server name of the TLS handshake (RFC 6066 3).

@@ -80,6 +80,7 @@ pub fn detail_fields(detail: &SessionDetail) -> Vec<(&'static str, String)> {
         ("client", row.client.clone()),
         ("address", format!("{} (from {})", detail.address, detail.client_source)),
         ("listener", row.listener.clone()),
+        ("protocol", detail.protocol.clone()),
         ("tls", or_none(&detail.tls)),
         ("sni", or_none(&detail.sni)),
         ("route", row.route.clone()),

@@ -6,6 +6,7 @@ pub(crate) mod error_pages;
 pub(crate) mod framing;
 pub(crate) mod h1;
 mod head_error;
+pub(crate) mod http2;
 pub(crate) mod interim;
 pub(crate) mod output;
 pub(crate) mod reply;

@@ -14,12 +14,21 @@ use super::path::RoutePath;
 use crate::http::Handshake;
 use crate::reject::RejectReason;
 
+/// Marks the head of an extended CONNECT for `websocket` (RFC 8441 4), which is otherwise that of the GET of
+/// an HTTP/1.1 handshake.
+#[derive(Clone, Copy, Debug)]
+pub struct ExtendedConnect;
+
 /// Whether the request asks for an upgrade to WebSocket. Other protocols in `Upgrade` are ignored.
 ///
 /// # Errors
 /// An upgrade to WebSocket with a method other than GET, without `Connection: upgrade`, or to a version in
 /// the style of `websocket/13`.
 pub fn is_requested(head: &Parts, options: &ConnectionOptions) -> Result<bool, RejectReason> {
+    // RFC 9113 8.6: HTTP/2 has no Upgrade.
+    if head.version == Version::HTTP_2 {
+        return Ok(head.extensions.get::<ExtendedConnect>().is_some());
+    }
     let mut members = list_members(&head.headers, &UPGRADE).peekable();
     // RFC 9110 7.8: Upgrade in an HTTP/1.0 request is ignored.
     if members.peek().is_none() || head.version != Version::HTTP_11 {

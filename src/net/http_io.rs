@@ -48,14 +48,40 @@ impl<S: Stream> HttpIo<S> {
         self.stream.abort();
     }
 
-    /// Moves as much of the excess into `buf` as fits.
-    fn read_excess(&mut self, buf: &mut ReadBufCursor<'_>) {
-        let len = buf.remaining().min(self.excess.len());
-        buf.put_slice(&self.excess[..len]);
-        self.excess.drain(..len);
-        if self.excess.is_empty() {
-            self.excess = Vec::new();
+    /// Reads at most `space` bytes, and calls `put` with them; does not call it at the end of the stream.
+    ///
+    /// # Errors
+    /// The connection failed, or ended without the end of TLS.
+    pub fn poll_read_with(
+        &mut self,
+        cx: &mut Context<'_>,
+        space: usize,
+        put: impl FnOnce(&[u8]),
+    ) -> Poll<io::Result<()>> {
+        if space == 0 {
+            return Poll::Ready(Ok(()));
         }
+        if !self.excess.is_empty() {
+            let len = space.min(self.excess.len());
+            put(&self.excess[..len]);
+            self.excess.drain(..len);
+            if self.excess.is_empty() {
+                self.excess = Vec::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            match ready!(self.stream.poll_recv(cx, &mut scratch.recv))? {
+                Recv::Data(data) => {
+                    let (fits, excess) = data.split_at(space.min(data.len()));
+                    put(fits);
+                    self.excess = excess.to_vec();
+                    Poll::Ready(Ok(()))
+                }
+                Recv::Closed => Poll::Ready(Ok(())),
+                Recv::Truncated => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+            }
+        })
     }
 
     /// Applies the write timeout to a pending write. The timeout restarts whenever the backlog
@@ -90,26 +116,8 @@ impl<S: Stream> Read for HttpIo<S> {
         cx: &mut Context<'_>,
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if buf.remaining() == 0 {
-            return Poll::Ready(Ok(()));
-        }
-        if !this.excess.is_empty() {
-            this.read_excess(&mut buf);
-            return Poll::Ready(Ok(()));
-        }
-        SCRATCH.with_borrow_mut(|scratch| {
-            match ready!(this.stream.poll_recv(cx, &mut scratch.recv))? {
-                Recv::Data(data) => {
-                    let (fits, excess) = data.split_at(buf.remaining().min(data.len()));
-                    buf.put_slice(fits);
-                    this.excess = excess.to_vec();
-                    Poll::Ready(Ok(()))
-                }
-                Recv::Closed => Poll::Ready(Ok(())),
-                Recv::Truncated => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-            }
-        })
+        let space = buf.remaining();
+        self.poll_read_with(cx, space, |bytes| buf.put_slice(bytes))
     }
 }
 

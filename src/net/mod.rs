@@ -7,6 +7,7 @@
 
 #[cfg(test)]
 pub(crate) mod conformance;
+pub mod http2;
 pub(crate) mod http_io;
 pub mod network;
 pub(crate) mod opened;

@@ -15,7 +15,7 @@ use rustls::{CommonState, Error as TlsError, ProtocolVersion};
 
 use self::encode::{RECORD_OVERHEAD_BYTES, append, encode, unexpected_state};
 use self::server_name::{RequestedName, SniRecorder};
-use self::side::TlsConnection;
+use self::side::RustlsConnection;
 use super::scratch::WriteBuffer;
 use super::tls_records::{CompleteRecords, DecryptBudget};
 
@@ -150,7 +150,7 @@ impl ClientEngine {
     }
 }
 
-impl<C: TlsConnection> TlsEngine<C> {
+impl<C: RustlsConnection> TlsEngine<C> {
     fn with(connection: C) -> Self {
         Self {
             connection,
@@ -293,7 +293,7 @@ impl<C: TlsConnection> TlsEngine<C> {
     }
 }
 
-impl<C: TlsConnection> Engine for TlsEngine<C> {
+impl<C: RustlsConnection> Engine for TlsEngine<C> {
     fn decrypt(
         &mut self,
         ciphertext: &mut [u8],

@@ -40,7 +40,9 @@ pub fn of_drop(
         DropReason::ProxyHeaderInvalid(_)
         | DropReason::TlsFailed(_)
         | DropReason::ClientDisconnected(_)
-        | DropReason::HeadInvalid(_) => None,
+        | DropReason::HeadInvalid(_)
+        | DropReason::Http2Invalid(_)
+        | DropReason::Http2Flood(_) => None,
     };
     DecidingSetting { key: reason.key(), value }
 }
@@ -94,6 +96,8 @@ pub fn of_rejection(
         RejectReason::RequestInvalid(_)
         | RejectReason::Maintenance(MaintenanceCause::Command)
         | RejectReason::UriTooLong
+        | RejectReason::HeadTooLarge
+        | RejectReason::UnsupportedProtocol
         | RejectReason::Expect
         | RejectReason::Method
         | RejectReason::HandshakeInvalid(_)

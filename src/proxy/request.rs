@@ -4,7 +4,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use hyper::body::Incoming;
+use bytes::Bytes;
+use hyper::body::Body as HttpBody;
 use hyper::header::{HeaderValue, STRICT_TRANSPORT_SECURITY};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Request, Response, StatusCode};
@@ -13,6 +14,7 @@ use super::drained;
 use super::forwarded_body::ForwardedBody;
 use super::redirect::ListenerRedirect;
 use super::request_log::RequestLog;
+use super::request_observer::RequestObserver;
 use super::route::Route;
 use super::route_match::{find, own_origin};
 use super::session::{HandshakeResult, PendingTunnel};
@@ -21,8 +23,8 @@ use super::state::ProxyState;
 use crate::admission::concurrency::{Permit, RequestPermit, TunnelLimits};
 use crate::admission::pending::PendingConnection;
 use crate::downstream::client_address;
-use crate::downstream::interim::InterimSender;
 use crate::downstream::reply::Reply;
+use crate::downstream::request_timer::HttpTimeouts;
 use crate::downstream::response::{self, Body, boxed, text};
 use crate::http::forwarded::Forwarded;
 use crate::http::head_limits::HeadLimits;
@@ -33,14 +35,13 @@ use crate::sessions::connection::Connection;
 use crate::sys::clock::now;
 use crate::telemetry::redact::truncate;
 use crate::upstream::connect::Connector;
-use crate::upstream::connect_error::ConnectError;
-use crate::upstream::forward::{self, ForwardObserver, ForwardOptions};
+use crate::upstream::forward::{self, ForwardOptions};
 use crate::upstream::forwarded_headers::ForwardedHeaders;
 use crate::upstream::handshake::{self, UpgradeFailure, UpgradeOptions};
+use crate::upstream::http1::connection::BodyError;
 use crate::upstream::http1::idle_timer::IdleLimits;
 use crate::upstream::http1::response_body::ResponseBody;
 use crate::upstream::negotiate::NegotiationPolicy;
-use crate::upstream::pool::Backend;
 use crate::upstream::pool::choosing::{Choice, ChoicePurpose, ChoiceRequest, NoChoice};
 
 /// What all requests of one connection share; freed when the connection becomes a tunnel.
@@ -59,6 +60,17 @@ pub struct ConnectionContext {
     pub redirect: Option<ListenerRedirect>,
     /// Set with the first response.
     pub pending: Arc<PendingConnection>,
+}
+
+/// The body of a client's request, in any version of HTTP.
+pub trait ClientBody:
+    HttpBody<Data = Bytes, Error: Into<BodyError>> + Send + Unpin + 'static
+{
+}
+
+impl<B> ClientBody for B where
+    B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Send + Unpin + 'static
+{
 }
 
 /// The outcome of a request that no rule of ours rejected.
@@ -83,19 +95,29 @@ struct RequestContext<'r> {
 }
 
 impl ConnectionContext {
-    /// Responds to a request. `framing` is an error if the length of the request is ambiguous; `interim`
-    /// sends what precedes the response.
+    /// The timeouts of the connection.
+    pub fn timeouts(&self) -> HttpTimeouts {
+        let configured = self.state.snapshot().settings.timeouts;
+        HttpTimeouts {
+            request_header: configured.request_header,
+            keep_alive: configured.keep_alive,
+            write: configured.requests.idle,
+        }
+    }
+
+    /// Responds to a request. `checked` is an error if the head cannot be used, for example because the
+    /// length of the request is ambiguous; `send_interim` sends what precedes the response.
     ///
     /// Every request gets a response, and a rejected one also gets a record. If the client disconnects
     /// first, the future is dropped and the record shows this.
-    pub async fn handle_request(
+    pub async fn handle_request<B: ClientBody>(
         &self,
-        request: Request<Incoming>,
-        framing: Result<(), RejectReason>,
-        interim: InterimSender,
+        request: Request<B>,
+        checked: Result<(), RejectReason>,
+        send_interim: &(dyn Fn(&Response<()>) + Sync),
     ) -> Reply<PendingTunnel> {
         let health = self.health_path.as_deref();
-        if framing.is_ok() && health.is_some_and(|path| path == request.uri().path()) {
+        if checked.is_ok() && health.is_some_and(|path| path == request.uri().path()) {
             return Reply::Response(health_response(&self.state));
         }
         let snapshot = self.state.snapshot();
@@ -107,9 +129,9 @@ impl ConnectionContext {
             connection: &connection,
             forwarded: &forwarded,
             request_id: &id,
-            send_interim: &|response| interim.send(response),
+            send_interim,
         };
-        let outcome = match framing {
+        let outcome = match checked {
             Ok(()) => self.respond(&context, request, &mut log).await,
             Err(reason) => Err(reason),
         };
@@ -146,9 +168,9 @@ impl ConnectionContext {
 
     /// The client of a request, with the connection that carries it, and what trusted proxies say
     /// about both.
-    fn client_of(
+    fn client_of<B>(
         &self,
-        request: &Request<Incoming>,
+        request: &Request<B>,
         snapshot: &Snapshot,
     ) -> (Arc<Connection>, Forwarded) {
         let peer = &self.connection;
@@ -171,10 +193,10 @@ impl ConnectionContext {
     }
 
     /// Routes a request, then forwards it or upgrades it.
-    async fn respond(
+    async fn respond<B: ClientBody>(
         &self,
         context: &RequestContext<'_>,
-        request: Request<Incoming>,
+        request: Request<B>,
         log: &mut RequestLog,
     ) -> Result<Outcome, RejectReason> {
         let client = &context.connection.client;
@@ -217,11 +239,11 @@ impl ConnectionContext {
     }
 
     /// Admits a plain request and forwards it to a backend.
-    async fn forward(
+    async fn forward<B: ClientBody>(
         &self,
         context: &RequestContext<'_>,
         route: &Arc<Route>,
-        (request, choice): (Request<Incoming>, ChoiceRequest),
+        (request, choice): (Request<B>, ChoiceRequest),
         forwarded: &ForwardedHeaders<'_>,
         log: &mut RequestLog,
     ) -> Result<Outcome, RejectReason> {
@@ -348,26 +370,6 @@ impl ConnectionContext {
     fn draining(&self, route: &Route, log: &mut RequestLog) -> RejectReason {
         log.set_detail(truncate(&drained::describe(&self.state, route)).into_owned());
         RejectReason::Draining
-    }
-}
-
-/// Keeps the log of a request up to date, and sends interim responses to its client.
-struct RequestObserver<'r> {
-    log: &'r mut RequestLog,
-    send_interim: &'r (dyn Fn(&Response<()>) + Sync),
-}
-
-impl ForwardObserver for RequestObserver<'_> {
-    fn connected(&mut self, backend: &Arc<Backend>) {
-        self.log.set_backend(backend);
-    }
-
-    fn not_connected(&mut self, failed: &ConnectError) {
-        self.log.set_connect_error(failed);
-    }
-
-    fn interim(&self, response: &Response<()>) {
-        (self.send_interim)(response);
     }
 }
 

@@ -6,23 +6,25 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hyper::Response;
 use tokio::select;
 use tokio::time::timeout;
 
-use super::deciding_setting;
+use super::dropped::report_drop;
 use super::opening::Opening;
 use super::redirect::ListenerRedirect;
 use super::request::ConnectionContext;
+use super::serve_http2::OpenedHttp2;
 use super::session::{PendingTunnel, start};
 use super::snapshot::Snapshot;
 use super::state::ProxyState;
 use crate::admission::concurrency::Permit;
 use crate::admission::pending::PendingConnection;
 use crate::admission::turns::{OpeningProgress, Turn, Turns};
-use crate::client::{AddrSource, ClientInfo, ClientKey};
+use crate::client::{AddrSource, ClientInfo, ClientKey, HttpProtocol};
 use crate::config::settings::ListenerSettings;
 use crate::downstream::h1::{self, Served};
-use crate::downstream::request_timer::HttpTimeouts;
+use crate::downstream::interim::InterimSender;
 use crate::listener::key::ListenerKey;
 use crate::listener::proxy_protocol::read_proxy_header;
 use crate::listener::socket::AcceptedStream;
@@ -30,13 +32,11 @@ use crate::net::Stream;
 use crate::net::plain::PlainStream;
 use crate::net::socket::Socket;
 use crate::reject::drop_reason::DropReason;
-use crate::reject::invalid_head::Addressed;
 use crate::sessions::connection::Connection;
 use crate::sys::clock::now;
 use crate::telemetry::metrics::HandshakeStage;
 use crate::telemetry::metrics::handles::OpenConnection;
-use crate::telemetry::record::{DroppedConnection, record_drop};
-use crate::telemetry::redact::{origin, target};
+use crate::tls::terminate::TlsConnection;
 
 /// Serves an accepted connection from its first byte to its record.
 pub async fn serve(state: Arc<ProxyState>, accepted: AcceptedStream, key: ListenerKey) {
@@ -47,24 +47,14 @@ pub async fn serve(state: Arc<ProxyState>, accepted: AcceptedStream, key: Listen
     let counted = snapshot.listener_counts(key).map(|counts| counts.accepted());
     let prefixes = snapshot.settings.client_key;
     let mut client = ClientInfo::new(accepted.peer, prefixes, listener.name.clone());
-    let served =
-        accept_connection(&state, &snapshot, listener, accepted, counted, &mut client).await;
-    if let Err(reason) = served {
-        state.metrics.dropped(&reason);
-        let addressed = if let DropReason::HeadInvalid(head) = &reason {
-            head.addressed.clone()
-        } else {
-            Addressed::default()
-        };
-        let redact = &snapshot.settings.log.redact;
-        record_drop(&DroppedConnection {
-            client: &client,
-            reason: &reason,
-            host: addressed.host.as_deref().map(|sent| origin(sent, redact)).as_deref(),
-            target: addressed.target.as_deref().map(|sent| target(sent, redact)).as_deref(),
-            deciding: deciding_setting::of_drop(&reason, &snapshot, listener),
-            age: now().duration_since(started),
-        });
+    let accepting = accept_connection(&state, &snapshot, listener, accepted, counted, &mut client);
+    match accepting.await {
+        Ok(None) => {}
+        // In a task of its own, which keeps neither the snapshot nor the memory of the opening.
+        Ok(Some(http2)) => drop(state.tasks.spawn(http2.serve(state.clone(), key, started))),
+        Err(reason) => {
+            report_drop(&state, &snapshot, listener, &client, &reason, now() - started);
+        }
     }
 }
 
@@ -90,7 +80,7 @@ async fn accept_connection(
     accepted: AcceptedStream,
     counted: Option<OpenConnection>,
     client: &mut ClientInfo,
-) -> Result<(), DropReason> {
+) -> Result<Option<OpenedHttp2>, DropReason> {
     let settings = &snapshot.settings;
     let AcceptedStream { mut io, mut local, .. } = accepted;
     let check = |client: &ClientInfo| {
@@ -165,7 +155,7 @@ async fn secure_and_serve(
     state: &Arc<ProxyState>,
     admitted: AdmittedConnection<'_>,
     client: &mut ClientInfo,
-) -> Result<(), DropReason> {
+) -> Result<Option<OpenedHttp2>, DropReason> {
     let AdmittedConnection { snapshot, listener, io, local, permit, pending, counted, waiting } =
         admitted;
     let context = |client: &ClientInfo| ConnectionContext {
@@ -184,16 +174,20 @@ async fn secure_and_serve(
             // The wait and the TLS handshake share one deadline.
             let limit =
                 snapshot.settings.timeouts.tls.saturating_sub(started.duration_since(waiting));
-            let terminating = Box::pin(tls.terminate(io, limit));
-            let (stream, info) = terminating.await?;
+            let terminating = Box::pin(tls.terminate(io, limit, listener.http2));
+            let TlsConnection { stream, info, protocol } = terminating.await?;
             state.metrics.handshake_stage_took(HandshakeStage::Tls, now().duration_since(started));
-            (client.secure, client.tls) = (true, Some(info));
-            serve_http(stream, context(client)).await
+            (client.secure, client.tls, client.protocol) = (true, Some(info), protocol);
+            if protocol == HttpProtocol::Http2 {
+                return OpenedHttp2::open(stream, context(client)).await;
+            }
+            serve_http(stream, context(client)).await?;
         }
         // The configuration requires certificates for a TLS listener, so this case does not occur.
-        (None, true) => Ok(()),
-        (_, false) => serve_http(Box::new(PlainStream::new(io)), context(client)).await,
+        (None, true) => {}
+        (_, false) => serve_http(Box::new(PlainStream::new(io)), context(client)).await?,
     }
+    Ok(None)
 }
 
 /// Reads the PROXY header and replaces `client` by the client that it names. Returns the address that the
@@ -220,19 +214,13 @@ async fn serve_http<S: Stream + Send + 'static>(
 ) -> Result<(), DropReason> {
     let context = Arc::new(context);
     let (state, limits) = (&context.state, context.request_head);
-    let timeouts = {
-        let configured = state.snapshot().settings.timeouts;
-        HttpTimeouts {
-            request_header: configured.request_header,
-            keep_alive: configured.keep_alive,
-            write: configured.requests.idle,
-        }
-    };
-    let handler = |request, framing, interim| {
+    let timeouts = context.timeouts();
+    let handler = |request, framing, interim: InterimSender| {
         let context = context.clone();
         async move {
             context.pending.set_busy();
-            let reply = context.handle_request(request, framing, interim).await;
+            let send_interim = |response: &Response<()>| interim.send(response);
+            let reply = context.handle_request(request, framing, &send_interim).await;
             context.pending.set_opened();
             reply
         }

@@ -17,6 +17,7 @@ use crate::config::explain::effect::AppliesTo;
 use crate::config::explain::listing::{effective, when_effective};
 use crate::config::settings::Settings;
 use crate::control_protocol::response::{Change, EffectiveKey};
+use crate::net::http2::waiting::WaitingBytes;
 use crate::net::network::Net;
 use crate::sessions::drain_plan::Phase;
 use crate::sessions::drains::RunningDrains;
@@ -38,6 +39,8 @@ pub struct ProxyState {
     pub pending: Arc<PendingConnections>,
     /// Turns of connections that are being opened.
     pub turns: Arc<Turns>,
+    /// Bytes that clients have sent over HTTP/2 and that wait for backends.
+    pub waiting: Arc<WaitingBytes>,
     /// Open sessions.
     pub registry: Arc<Registry>,
     /// The tasks of connections and sessions; the shutdown waits for them.
@@ -103,6 +106,7 @@ impl ProxyState {
             phase: watch::Sender::new(Phase::Running),
             concurrency: Arc::default(),
             pending: Arc::default(),
+            waiting: Arc::default(),
             registry: Arc::default(),
             tasks: TaskTracker::new(),
             ticketer,

@@ -48,6 +48,10 @@ pub enum DropReason {
     HeadTimeout,
     /// The data is not an HTTP/1.1 request head or exceeds its limits; answered with 400 or 431.
     HeadInvalid(InvalidHead),
+    /// The peer violated HTTP/2 (RFC 9113 5.4.1); the text names the error.
+    Http2Invalid(String),
+    /// The peer sent more HTTP/2 frames of one kind than any client needs; the text names the kind.
+    Http2Flood(String),
     /// The peer stopped reading its response.
     WriteTimeout,
 }
@@ -72,6 +76,8 @@ impl DropReason {
             Self::NoRequest => "no_request",
             Self::HeadTimeout => "head_timeout",
             Self::HeadInvalid(_) => "head_invalid",
+            Self::Http2Invalid(_) => "http2_invalid",
+            Self::Http2Flood(_) => "http2_flood",
             Self::WriteTimeout => "write_timeout",
         }
     }
@@ -91,9 +97,12 @@ impl DropReason {
             | Self::Overloaded => ConnectionStage::Accept,
             Self::TlsFailed(_) | Self::TlsTimeout => ConnectionStage::Tls,
             Self::ClientDisconnected(stage) => *stage,
-            Self::NoRequest | Self::HeadTimeout | Self::HeadInvalid(_) | Self::WriteTimeout => {
-                ConnectionStage::Head
-            }
+            Self::NoRequest
+            | Self::HeadTimeout
+            | Self::HeadInvalid(_)
+            | Self::Http2Invalid(_)
+            | Self::Http2Flood(_)
+            | Self::WriteTimeout => ConnectionStage::Head,
         }
     }
 
@@ -118,7 +127,9 @@ impl DropReason {
             Self::ProxyHeaderInvalid(_)
             | Self::TlsFailed(_)
             | Self::ClientDisconnected(_)
-            | Self::HeadInvalid(_) => None,
+            | Self::HeadInvalid(_)
+            | Self::Http2Invalid(_)
+            | Self::Http2Flood(_) => None,
         }
     }
 }

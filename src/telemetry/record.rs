@@ -14,7 +14,7 @@ use super::line::LogLine;
 use super::record_rate::RecordKind;
 use super::redact::truncate;
 use super::request_fields::RequestFields;
-use crate::client::ClientInfo;
+use crate::client::{ClientInfo, HttpProtocol};
 use crate::reject::RejectReason;
 use crate::reject::drop_reason::DropReason;
 use crate::reject::stage::ConnectionStage;
@@ -132,14 +132,11 @@ pub fn record_drop(dropped: &DroppedConnection<'_>) {
 /// response or of a redirect. A client that disconnected before the response is recorded only if its requests are
 /// logged, or if the log level is debug or lower, and a redirect only in the latter case.
 pub fn record_reject(request: &RejectedRequest<'_>) {
-    let is_aborted = matches!(request.reason, RejectReason::ResponseAborted(..));
     let is_redirect = matches!(request.reason, RejectReason::Redirected(_));
-    let event = if is_aborted {
-        "aborted"
-    } else if is_redirect {
-        "redirected"
-    } else {
-        "rejected"
+    let event = match is_redirect {
+        true => "redirected",
+        false if matches!(request.reason, RejectReason::ResponseAborted(..)) => "aborted",
+        false => "rejected",
     };
     let is_routine = is_redirect || matches!(request.reason, RejectReason::ClientDisconnected);
     if !is_routine || request.is_logged || is_debug() {
@@ -180,6 +177,7 @@ fn write_drop(line: &mut LogLine, dropped: &DroppedConnection<'_>) {
     let detail = match reason {
         DropReason::TlsFailed(detail) => Some(truncate(detail)),
         DropReason::HeadInvalid(head) => Some(truncate(&head.detail)),
+        DropReason::Http2Invalid(detail) | DropReason::Http2Flood(detail) => Some(truncate(detail)),
         DropReason::ProxyHeaderInvalid(detail) => Some((*detail).into()),
         DropReason::AddressDenied(rule) => Some(rule.to_string().into()),
         DropReason::ClientLimit
@@ -209,6 +207,7 @@ fn write_drop(line: &mut LogLine, dropped: &DroppedConnection<'_>) {
     if is_full {
         write_tls(line, client);
     }
+    write_protocol(line, client);
 }
 
 fn write_reject(line: &mut LogLine, request: &RejectedRequest<'_>) {
@@ -237,6 +236,7 @@ fn write_reject(line: &mut LogLine, request: &RejectedRequest<'_>) {
     write_header_problems(line, fields);
     if line.is_text() {
         write_address(line, client);
+        write_protocol(line, client);
         // Only a request that was forwarded is in the log of the application.
         line.text("request_id", request.backend.and(fields.request_id));
         return;
@@ -245,6 +245,7 @@ fn write_reject(line: &mut LogLine, request: &RejectedRequest<'_>) {
     line.text("listener", &*client.listener);
     write_address(line, client);
     write_tls(line, client);
+    write_protocol(line, client);
     write_request(line, fields);
     line.number("generation", request.generation);
 }
@@ -328,7 +329,7 @@ fn write_connection(line: &mut LogLine, session: &SessionStart<'_>) {
     line.text("listener", &*session.client.listener);
     write_address(line, session.client);
     write_tls(line, session.client);
-    line.text("protocol", "http/1.1");
+    line.text("protocol", session.client.protocol.as_str());
     write_request(line, &session.fields);
     line.number("generation", session.generation);
 }
@@ -349,6 +350,13 @@ fn write_tls(line: &mut LogLine, client: &ClientInfo) {
         line.text("tls_version", tls.version.as_str());
         line.text("tls_cipher", tls.cipher);
         line.text("sni", tls.sni.as_deref().map(truncate).as_deref());
+    }
+}
+
+/// The protocol of a connection without a tunnel, if it is not HTTP/1.1.
+fn write_protocol(line: &mut LogLine, client: &ClientInfo) {
+    if client.protocol == HttpProtocol::Http2 {
+        line.text("protocol", client.protocol.as_str());
     }
 }
 

@@ -12,7 +12,7 @@ use rustls::{
 use tokio::time::timeout;
 
 use super::certs::CertTable;
-use crate::client::{TlsInfo, TlsVersion};
+use crate::client::{HttpProtocol, TlsInfo, TlsVersion};
 use crate::net::socket::Socket;
 use crate::net::tls_engine::{EngineConfig, ServerEngine};
 use crate::net::unbuffered_tls::UnbufferedTls;
@@ -23,7 +23,19 @@ use crate::reject::stage::ConnectionStage;
 #[derive(Clone)]
 pub struct TlsTerminator {
     config: EngineConfig,
+    /// As `config`, for listeners that offer HTTP/2 as well.
+    http2_config: EngineConfig,
     certs: Arc<CertTable>,
+}
+
+/// A connection after its handshake.
+pub struct TlsConnection {
+    /// The stream.
+    pub stream: Box<UnbufferedTls<ServerEngine, Socket>>,
+    /// The negotiated parameters.
+    pub info: TlsInfo,
+    /// The protocol that ALPN selected (RFC 7301).
+    pub protocol: HttpProtocol,
 }
 
 /// Creates the issuer of stateless session tickets, which rotates its keys itself. Create it once per
@@ -36,7 +48,7 @@ pub fn ticketer() -> Result<Arc<dyn ProducesTickets>, TlsError> {
 }
 
 impl TlsTerminator {
-    /// Accepts TLS 1.2 and 1.3 with ALPN `http/1.1` and without early data.
+    /// Accepts TLS 1.2 and 1.3 with ALPN `http/1.1`, and `h2` where it is offered, without early data.
     ///
     /// # Errors
     /// The cryptographic provider does not support these versions.
@@ -47,13 +59,16 @@ impl TlsTerminator {
                 .with_safe_default_protocol_versions()?
                 .with_no_client_auth()
                 .with_cert_resolver(certs.clone());
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![HTTP1.to_vec()];
         config.ticketer = ticketer;
         config.send_tls13_tickets = 1;
-        Ok(Self { config: EngineConfig::new(config), certs })
+        let mut http2_config = config.clone();
+        http2_config.alpn_protocols.insert(0, HTTP2.to_vec());
+        let [config, http2_config] = [config, http2_config].map(EngineConfig::new);
+        Ok(Self { config, http2_config, certs })
     }
 
-    /// Performs the TLS handshake within `limit`.
+    /// Performs the TLS handshake within `limit`. `offers_http2`: the client may select it.
     ///
     /// # Errors
     /// The handshake failed, did not finish in time, or the client disconnected.
@@ -61,17 +76,24 @@ impl TlsTerminator {
         &self,
         io: Socket,
         limit: Duration,
-    ) -> Result<(Box<UnbufferedTls<ServerEngine, Socket>>, TlsInfo), DropReason> {
-        let engine = ServerEngine::new(&self.config)
-            .map_err(|error| drop_reason(io::Error::other(error)))?;
+        offers_http2: bool,
+    ) -> Result<TlsConnection, DropReason> {
+        let config = if offers_http2 { &self.http2_config } else { &self.config };
+        let engine =
+            ServerEngine::new(config).map_err(|error| drop_reason(io::Error::other(error)))?;
         let mut stream = timeout(limit, UnbufferedTls::accept(io, engine))
             .await
             .map_err(|_| DropReason::TlsTimeout)?
             .map_err(drop_reason)?;
         let engine = stream.engine_mut();
         let name = engine.take_server_name();
-        let info = tls_info(name.as_deref(), engine.common_state());
-        Ok((stream, info))
+        let state = engine.common_state();
+        let protocol = match state.alpn_protocol() {
+            Some(HTTP2) => HttpProtocol::Http2,
+            Some(_) | None => HttpProtocol::Http1,
+        };
+        let info = tls_info(name.as_deref(), state);
+        Ok(TlsConnection { stream, info, protocol })
     }
 
     /// The certificates that clients are shown.
@@ -133,3 +155,7 @@ fn drop_reason(error: io::Error) -> DropReason {
         None => DropReason::ClientDisconnected(ConnectionStage::Tls),
     }
 }
+
+/// Identifiers of ALPN (RFC 7301 6, RFC 9113 3.2).
+const HTTP1: &[u8] = b"http/1.1";
+const HTTP2: &[u8] = b"h2";

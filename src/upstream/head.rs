@@ -268,7 +268,11 @@ fn request_headers(
     headers.append(CDN_LOOP, HeaderValue::from_static(LOOP_ID));
     if let Some(name) = &forwarded.policy.via {
         // RFC 9110 7.6.3: the version of the received message.
-        let received = if head.version == Version::HTTP_10 { "1.0" } else { "1.1" };
+        let received = match head.version {
+            Version::HTTP_10 => "1.0",
+            Version::HTTP_2 => "2.0",
+            _ => "1.1",
+        };
         if let Ok(value) = HeaderValue::from_str(&format!("{received} {name}")) {
             headers.append(VIA, value);
         }

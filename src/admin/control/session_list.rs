@@ -49,6 +49,7 @@ pub(super) fn detail(session: &SessionHandle) -> SessionDetail {
         row: row(session),
         address: client.addr.to_string(),
         client_source: client.addr_source.label().unwrap_or("socket").to_owned(),
+        protocol: own(client.protocol.as_str()),
         tls: client.tls.as_ref().map(|tls| format!("{} {}", tls.version.as_str(), tls.cipher)),
         sni: client.tls.as_ref().and_then(|tls| tls.sni.as_deref()).map(own),
         host: own(request.host),

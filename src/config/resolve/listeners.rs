@@ -51,6 +51,7 @@ pub(crate) fn listeners(
     check_trusted_proxies(file, tables, sink);
     check_health_paths(file, tables, sink);
     tables.iter().filter(uses_tls).for_each(|table| check_redirect(table, sink));
+    tables.iter().for_each(|table| check_http2(table, sink));
     let mut names = UniqueNames::default();
     tables.iter().filter_map(|table| listener(table, addresses, &mut names, sink)).collect()
 }
@@ -104,6 +105,17 @@ fn check_redirect(table: &ListenerTable, sink: &mut DiagnosticSink<'_>) {
     }
 }
 
+/// Without TLS there is no ALPN, by which a client selects HTTP/2.
+fn check_http2(table: &ListenerTable, sink: &mut DiagnosticSink<'_>) {
+    if let (Some(Located { value: true, location }), Some(false)) =
+        (table.http2.located(), table.tls.value())
+    {
+        let problem = Problem::new("HTTP/2 needs TLS, which this listener does not use");
+        let help = "remove this line, and let the proxy in front use HTTP/1.1 to tidegate";
+        sink.report(location, problem.help(help));
+    }
+}
+
 fn listener(
     table: &ListenerTable,
     addresses: &mut ListenAddresses,
@@ -134,6 +146,7 @@ fn listener(
         name,
         address: *address,
         tls: value_or(&table.tls, true),
+        http2: value_or(&table.http2, HTTP2_DEFAULT),
         proxy_protocol: value_or(&table.proxy_protocol, false),
         health_path: health_path.map(|path| path.0),
         request_head: head_limits(&table.request_head_size, &table.request_head_fields),
@@ -269,6 +282,8 @@ pub(crate) fn control(
     ControlSocket::At(path)
 }
 
+/// Whether a listener offers HTTP/2.
+const HTTP2_DEFAULT: bool = false;
 /// The default port of `http` (RFC 9110 4.2.1).
 const HTTP_PORT: u16 = 80;
 /// Where certificate authorities look for the answer to an HTTP-01 challenge (RFC 8555 8.3).

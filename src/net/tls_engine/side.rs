@@ -6,7 +6,7 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::UnbufferedStatus;
 
 /// A connection of rustls that owns no buffers.
-pub trait TlsConnection: Unpin {
+pub trait RustlsConnection: Unpin {
     /// What rustls keeps for this side.
     type Data;
 
@@ -17,7 +17,7 @@ pub trait TlsConnection: Unpin {
     fn common_state(&self) -> &CommonState;
 }
 
-impl TlsConnection for UnbufferedServerConnection {
+impl RustlsConnection for UnbufferedServerConnection {
     type Data = ServerConnectionData;
 
     fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
@@ -29,7 +29,7 @@ impl TlsConnection for UnbufferedServerConnection {
     }
 }
 
-impl TlsConnection for UnbufferedClientConnection {
+impl RustlsConnection for UnbufferedClientConnection {
     type Data = ClientConnectionData;
 
     fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {

@@ -57,6 +57,8 @@ pub fn drop_index(reason: &DropReason) -> usize {
         DropReason::Overloaded => 16,
         DropReason::ClientConnectionRate => 17,
         DropReason::Shed(_) => 18,
+        DropReason::Http2Invalid(_) => 19,
+        DropReason::Http2Flood(_) => 20,
     }
 }
 
@@ -101,7 +103,9 @@ pub fn reject_index(reason: &RejectReason) -> Option<usize> {
         RejectReason::BodyTooSlow => 29 + AbortCause::ALL.len(),
         RejectReason::ClientRequestLimit => 30 + AbortCause::ALL.len(),
         RejectReason::BackendsFull => 31 + AbortCause::ALL.len(),
-        RejectReason::BackendTls(failure) => 32 + AbortCause::ALL.len() + *failure as usize,
+        RejectReason::HeadTooLarge => 32 + AbortCause::ALL.len(),
+        RejectReason::UnsupportedProtocol => 33 + AbortCause::ALL.len(),
+        RejectReason::BackendTls(failure) => 34 + AbortCause::ALL.len() + *failure as usize,
         RejectReason::Redirected(_) => return None,
     })
 }
@@ -204,7 +208,7 @@ pub fn side_index(side: Side) -> usize {
 
 const RATES: [LimitKind; 3] = [LimitKind::Messages, LimitKind::Bytes, LimitKind::ControlFrames];
 
-static DROP_REASONS: [DropReason; 19] = [
+static DROP_REASONS: [DropReason; 21] = [
     DropReason::ClientLimit,
     DropReason::ProxyLimit,
     DropReason::TlsFailed(String::new()),
@@ -228,9 +232,11 @@ static DROP_REASONS: [DropReason; 19] = [
     DropReason::Overloaded,
     DropReason::ClientConnectionRate,
     DropReason::Shed(ShedCause::Connections),
+    DropReason::Http2Invalid(String::new()),
+    DropReason::Http2Flood(String::new()),
 ];
 
-const REJECT_REASONS: [RejectReason; 32 + AbortCause::ALL.len() + BackendTlsFailure::ALL.len()] = [
+const REJECT_REASONS: [RejectReason; 34 + AbortCause::ALL.len() + BackendTlsFailure::ALL.len()] = [
     RejectReason::RequestInvalid(""),
     RejectReason::UriTooLong,
     RejectReason::Expect,
@@ -269,6 +275,8 @@ const REJECT_REASONS: [RejectReason; 32 + AbortCause::ALL.len() + BackendTlsFail
     RejectReason::BodyTooSlow,
     RejectReason::ClientRequestLimit,
     RejectReason::BackendsFull,
+    RejectReason::HeadTooLarge,
+    RejectReason::UnsupportedProtocol,
     RejectReason::BackendTls(BackendTlsFailure::ALL[0]),
     RejectReason::BackendTls(BackendTlsFailure::ALL[1]),
     RejectReason::BackendTls(BackendTlsFailure::ALL[2]),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use hyper::StatusCode;
 
 use super::{
-    ResponseProgress, kind, millis, write_address, write_header_problems, write_request,
-    write_response, write_target, write_tls,
+    ResponseProgress, kind, millis, write_address, write_header_problems, write_protocol,
+    write_request, write_response, write_target, write_tls,
 };
 use crate::client::ClientInfo;
 use crate::reject::stage::ConnectionStage;
@@ -61,6 +61,7 @@ pub(super) fn write_served(line: &mut LogLine, served: &ServedRequest<'_>) {
     write_header_problems(line, fields);
     if line.is_text() {
         write_address(line, client);
+        write_protocol(line, client);
         line.text("user_agent", fields.user_agent);
         line.text("request_id", fields.request_id);
         return;
@@ -69,6 +70,7 @@ pub(super) fn write_served(line: &mut LogLine, served: &ServedRequest<'_>) {
     line.text("listener", &*client.listener);
     write_address(line, client);
     write_tls(line, client);
+    write_protocol(line, client);
     write_request(line, fields);
     line.number("generation", served.generation);
 }

@@ -25,6 +25,8 @@ pub struct Client {
     /// Address of the plain listener.
     pub plain: SocketAddr,
     connector: TlsConnector,
+    /// As `connector`, but selects HTTP/2.
+    http2_connector: TlsConnector,
 }
 
 /// The head of a response, read without an HTTP library.
@@ -64,10 +66,13 @@ impl Client {
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
+        let mut http2_config = config.clone();
+        http2_config.alpn_protocols = vec![b"h2".to_vec()];
         Self {
             tls: proxy.address("tls").await,
             plain: proxy.address("plain").await,
             connector: TlsConnector::from(Arc::new(config)),
+            http2_connector: TlsConnector::from(Arc::new(http2_config)),
         }
     }
 
@@ -76,6 +81,17 @@ impl Client {
         let stream = TcpStream::connect(self.tls).await.unwrap();
         stream.set_nodelay(true).unwrap();
         self.tls_over(stream).await.unwrap()
+    }
+
+    /// Opens a TLS connection for HTTP/2. Nothing is sent on it.
+    pub async fn connect_http2(&self) -> TlsStream<TcpStream> {
+        let stream = TcpStream::connect(self.tls).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let stream = within_timeout("TLS", self.http2_connector.connect(name, stream)).await;
+        let stream = stream.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        stream
     }
 
     /// Performs a TLS handshake over any stream.

@@ -5,6 +5,7 @@ mod client;
 pub mod control;
 mod counter_check;
 pub mod head;
+pub mod http2;
 mod invalid_frames;
 mod logfmt;
 mod other_user;

@@ -29,6 +29,7 @@ pub fn listener(settings: &Settings, index: usize) -> Option<KeyGroup> {
         format!("listener[{index}].address"),
     );
     group.add("tls", Connections, plain(values.tls));
+    group.add("http2", Connections, plain(values.http2));
     group.add("proxy_protocol", Connections, plain(values.proxy_protocol));
     group.add("health_path", Connections, or_off(values.health_path.as_deref(), text));
     group.add("request_head_size", Connections, size(values.request_head.bytes as u64));

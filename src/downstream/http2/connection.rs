@@ -1,0 +1,272 @@
+//! One HTTP/2 connection: accepts its streams, and decides when it ends.
+//!
+//! All requests of a connection are handled in its own task: what several of them send is written together, and
+//! the connection needs no turns of its own after its first response. Tunnels have tasks of their own.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream as _;
+use futures_util::stream::FuturesUnordered;
+use h2::Reason;
+use h2::server::{Builder, Connection as H2Connection};
+use tokio::time::{Instant, Sleep, sleep, timeout};
+
+use super::client_io::{ClientIo, ReadControl};
+use super::handler::Http2Handler;
+use super::response::FlushSignal;
+use super::stream::{self, RejectionPacing, StreamContext};
+use crate::downstream::request_timer::{ConnectionPhase, HttpTimeouts, RequestTimer};
+use crate::http::head_limits::HeadLimits;
+use crate::net::Stream;
+use crate::net::http_io::HttpIo;
+use crate::net::http2::stream::OpenTunnels;
+use crate::net::http2::waiting::{ConnectionWaiting, STREAM_WINDOW, WaitingBytes};
+use crate::reject::drop_reason::DropReason;
+use crate::reject::stage::ConnectionStage;
+
+/// The limits of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Http2Limits {
+    /// Timeouts.
+    pub timeouts: HttpTimeouts,
+    /// How large request heads may be.
+    pub request_head: HeadLimits,
+}
+
+/// Serves requests until the connection ends.
+///
+/// When `drain` is ready and no tunnel is open, or no stream has been open for some time, the client is asked to
+/// open no more streams (GOAWAY, RFC 9113 6.8), and the connection ends after those that are open.
+///
+/// # Errors
+/// The connection ended before its first request was complete, violated HTTP/2, sent too many
+/// frames of one kind, or did not read.
+pub async fn serve<S, H>(
+    stream: Box<S>,
+    limits: Http2Limits,
+    waiting: Arc<WaitingBytes>,
+    drain: impl Future<Output = ()>,
+    handler: H,
+) -> Result<(), DropReason>
+where
+    S: Stream + Send + 'static,
+    H: Http2Handler,
+{
+    let control = ReadControl::new();
+    let waiting = Arc::new(ConnectionWaiting::new(waiting));
+    let Http2Limits { timeouts, request_head } = limits;
+    let io = ClientIo::new(HttpIo::new(*stream, timeouts.write), control.clone(), waiting.clone());
+    // Includes the wait for the first request.
+    let mut timer = pin!(RequestTimer::new(timeouts));
+    let handshake = builder(request_head).handshake::<_, Bytes>(io);
+    let connection = match timeout(timeouts.request_header, handshake).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return Err(drop_reason(&error)),
+        Err(_elapsed) => return Err(DropReason::NoRequest),
+    };
+    let rejections = RejectionPacing::new(handler.is_shared());
+    let context = StreamContext {
+        handler,
+        limits: request_head,
+        waiting,
+        write_timeout: timeouts.write,
+        flushes: FlushSignal::default(),
+        rejections,
+        tunnels: OpenTunnels::default(),
+    };
+    let mut connection = Http2Connection {
+        connection,
+        control,
+        context: Arc::new(context),
+        streams: FuturesUnordered::new(),
+        accepted: 0,
+        reason: None,
+        closing: None,
+    };
+    let mut drain = pin!(drain);
+    let mut is_draining = false;
+    poll_fn(|cx| {
+        is_draining = is_draining || drain.as_mut().poll(cx).is_ready();
+        connection.poll(cx, timer.as_mut(), is_draining)
+    })
+    .await
+}
+
+/// A connection after its preface.
+struct Http2Connection<S, H> {
+    connection: H2Connection<ClientIo<S>, Bytes>,
+    control: ReadControl,
+    context: Arc<StreamContext<H>>,
+    streams: FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// Number of requests so far; it wraps.
+    accepted: u32,
+    /// Why this side ends the connection.
+    reason: Option<DropReason>,
+    /// Set with the GOAWAY. Expires if the connection then stays open without streams.
+    closing: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S: Stream, H: Http2Handler> Http2Connection<S, H> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        timer: Pin<&mut RequestTimer>,
+        is_draining: bool,
+    ) -> Poll<Result<(), DropReason>> {
+        self.control.start_poll();
+        loop {
+            // Streams first: what they send is then written at once.
+            while let Poll::Ready(Some(())) = Pin::new(&mut self.streams).poll_next(cx) {}
+            match self.poll_accept(cx) {
+                Poll::Ready(Some(end)) => return Poll::Ready(end),
+                Poll::Ready(None) => {}
+                Poll::Pending => break,
+            }
+        }
+        if self.control.is_flushed() {
+            self.context.flushes.set_flushed();
+        }
+        if let (Some(flood), None) = (self.control.flood(), &self.reason) {
+            self.abort(Reason::ENHANCE_YOUR_CALM, DropReason::Http2Flood(flood.to_string()), cx);
+        }
+        let has_tunnels = Arc::strong_count(&self.context.tunnels) > 1;
+        let is_idle = !has_tunnels && self.streams.is_empty() && !self.connection.has_streams();
+        if is_idle && self.accepted > 0 {
+            self.context.handler.set_idle();
+        }
+        if self.closing.is_none() {
+            let phase = ConnectionPhase::of(
+                is_idle || self.control.is_in_head(),
+                self.accepted > 0 && !self.control.is_in_head(),
+            );
+            let is_expired = timer.poll_expired(phase, self.accepted, cx).is_ready();
+            match phase {
+                ConnectionPhase::Head if is_expired => {
+                    let is_silent = !self.control.is_in_head();
+                    let reason =
+                        if is_silent { DropReason::NoRequest } else { DropReason::HeadTimeout };
+                    self.abort(Reason::NO_ERROR, reason, cx);
+                }
+                ConnectionPhase::Head | ConnectionPhase::Response | ConnectionPhase::Idle => {
+                    // Browsers drop all WebSockets of a connection on which they get a GOAWAY.
+                    if (is_draining && !has_tunnels) || is_expired {
+                        self.close_gracefully(cx);
+                    }
+                }
+            }
+        }
+        match &mut self.closing {
+            Some(deadline) if is_idle || self.reason.is_some() => {
+                deadline.as_mut().poll(cx).map(|()| self.end(None))
+            }
+            Some(deadline) => {
+                deadline.as_mut().reset(Instant::now() + CLOSE_TIME);
+                Poll::Pending
+            }
+            None => Poll::Pending,
+        }
+    }
+
+    /// Reads and writes, and accepts all streams that were opened. Ready with the result at the end of the
+    /// connection, and with `None` if there are new streams.
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(), DropReason>>> {
+        let mut has_accepted = false;
+        loop {
+            match self.connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, responder)))) => {
+                    has_accepted = true;
+                    self.accepted = self.accepted.wrapping_add(1);
+                    let serving = stream::serve(self.context.clone(), request, responder);
+                    self.streams.push(Box::pin(serving));
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(self.end(Some(&error)))),
+                Poll::Ready(None) => return Poll::Ready(Some(self.end(None))),
+                Poll::Pending if has_accepted => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Asks the client to open no more streams. The connection ends with the last one.
+    fn close_gracefully(&mut self, cx: &mut Context<'_>) {
+        self.connection.graceful_shutdown();
+        self.start_closing(cx);
+    }
+
+    /// Ends the connection with all its streams.
+    fn abort(&mut self, code: Reason, reason: DropReason, cx: &mut Context<'_>) {
+        self.connection.abrupt_shutdown(code);
+        self.reason = Some(reason);
+        self.start_closing(cx);
+    }
+
+    fn start_closing(&mut self, cx: &mut Context<'_>) {
+        self.closing = Some(Box::pin(sleep(CLOSE_TIME)));
+        // Sends the GOAWAY.
+        cx.waker().wake_by_ref();
+    }
+
+    /// The result of the connection, which the h2 library has ended with this error.
+    fn end(&mut self, error: Option<&h2::Error>) -> Result<(), DropReason> {
+        let reason = self.reason.take().or_else(|| error.map(drop_reason));
+        // A client may disconnect between requests.
+        match reason {
+            None if self.accepted == 0 && self.closing.is_none() => Err(DISCONNECTED),
+            Some(DropReason::ClientDisconnected(_)) if self.accepted > 0 => Ok(()),
+            Some(reason) => Err(reason),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why the h2 library has ended a connection.
+fn drop_reason(error: &h2::Error) -> DropReason {
+    if let Some(io) = error.get_io() {
+        let is_timeout = io.kind() == io::ErrorKind::TimedOut;
+        return if is_timeout { DropReason::WriteTimeout } else { DISCONNECTED };
+    }
+    match error.reason() {
+        _ if !error.is_library() => DISCONNECTED,
+        Some(Reason::ENHANCE_YOUR_CALM) => DropReason::Http2Flood(error.to_string()),
+        Some(_) | None => DropReason::Http2Invalid(error.to_string()),
+    }
+}
+
+fn builder(limits: HeadLimits) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(STREAMS_MAX)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .data_frame_budget(CONNECTION_WINDOW as usize)
+        // Counts 32 bytes more for each field than HTTP/1.1 has (RFC 9113 6.5.2).
+        .max_header_list_size(u32::try_from(limits.bytes + 32 * limits.fields).unwrap_or(u32::MAX))
+        .max_send_buffer_size(SEND_BUFFER_BYTES)
+        .max_concurrent_reset_streams(STREAMS_MAX as usize)
+        .reset_stream_duration(RESET_MEMORY)
+        .max_local_error_reset_streams(Some(STREAM_ERRORS_MAX))
+        .enable_connect_protocol();
+    builder
+}
+
+const DISCONNECTED: DropReason = DropReason::ClientDisconnected(ConnectionStage::Head);
+
+/// Maximum number of open streams of a connection. RFC 9113 6.5.2 recommends no less than 100.
+const STREAMS_MAX: u32 = 100;
+/// More than all streams of a connection may have in flight: 100 windows of 64 KiB. Otherwise streams whose
+/// backends do not read would stop the others.
+const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Bytes of a stream that wait for the connection to be writable.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// How long frames of a stream are ignored that the client sent before it knew of its reset.
+const RESET_MEMORY: Duration = Duration::from_secs(10);
+/// Number of streams that a client may have reset by its errors (CVE-2025-8671) or by opening too many at once.
+const STREAM_ERRORS_MAX: usize = 64;
+/// Maximum time between the GOAWAY and the end of a connection without streams.
+const CLOSE_TIME: Duration = Duration::from_secs(2);

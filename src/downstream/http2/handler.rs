@@ -1,0 +1,39 @@
+//! What an HTTP/2 connection asks of the proxy.
+
+use std::future::Future;
+
+use hyper::{Request, Response};
+
+use super::request_body::Http2Body;
+use crate::downstream::reply::Reply;
+use crate::net::http2::stream::Http2Stream;
+use crate::reject::RejectReason;
+
+/// Handles the requests of a connection.
+pub trait Http2Handler: Send + Sync + 'static {
+    /// A tunnel with a completed handshake.
+    type Tunnel: Send;
+
+    /// Responds to a request, unless it must be rejected for the reason in `checked`.
+    fn handle(
+        &self,
+        request: Request<Http2Body>,
+        checked: Result<(), RejectReason>,
+        send_interim: &(dyn Fn(&Response<()>) + Sync),
+    ) -> impl Future<Output = Reply<Self::Tunnel>> + Send;
+
+    /// Starts a tunnel on the stream on which its 200 was sent.
+    fn start_tunnel(&self, stream: Http2Stream, tunnel: Box<Self::Tunnel>);
+
+    /// Ends a tunnel whose stream ended before its 200 could be sent.
+    fn abandon_tunnel(&self, tunnel: Box<Self::Tunnel>);
+
+    /// No stream is open, after at least one. Called again and again.
+    fn set_idle(&self);
+
+    /// Whether the connection is that of a proxy, with requests of many clients.
+    fn is_shared(&self) -> bool;
+
+    /// Fills `bytes` with randomness.
+    fn fill_random(&self, bytes: &mut [u8]);
+}

@@ -1,0 +1,286 @@
+//! Misuse of HTTP/2: each ends its own connection, or stream, with the right code, and no other.
+
+use std::ops::ControlFlow;
+
+use crate::support::http2::{
+    COMPRESSION_ERROR, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM,
+    FLOW_CONTROL_ERROR, GET, HEADERS, Http2Client, PING, PRIORITY, PROTOCOL_ERROR, RST_STREAM,
+    RawHttp2, SETTINGS, STREAM_CLOSED, WINDOW_UPDATE, fields, frame, get_frame, http2_proxy,
+};
+use crate::support::{Backend, Client, Proxy, route, within_timeout};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// A proxy, and a connection that must not notice what happens on others.
+struct FloodTest {
+    proxy: Proxy,
+    client: Client,
+    neighbour: Http2Client,
+    _backend: Backend,
+}
+
+impl FloodTest {
+    async fn new() -> Self {
+        let backend = Backend::app(OK).await;
+        let proxy = http2_proxy(&route(&[backend.address], "")).await;
+        let client = Client::new(&proxy).await;
+        let neighbour = Http2Client::connect(&client).await;
+        Self { proxy, client, neighbour, _backend: backend }
+    }
+
+    /// Writes up to 3,000 pieces on a new connection; each must be enough to end it with this code.
+    async fn ends(&mut self, code: u32, end: &str, mut piece: impl FnMut(u32) -> Vec<u8>) {
+        let raw = RawHttp2::connect(&self.client).await;
+        let found = raw.flood(|round| match round {
+            0..3000 => ControlFlow::Continue(piece(round)),
+            _ => ControlFlow::Break(()),
+        });
+        assert_eq!(found.await, Some(code), "{end}");
+        let record = self.proxy.end_record(end).await;
+        assert_eq!((&record["event"], &record["protocol"]), (&"dropped".into(), &"h2".into()));
+        self.assert_neighbour_is_served().await;
+    }
+
+    async fn assert_neighbour_is_served(&mut self) {
+        assert_eq!(self.neighbour.get("/").await.1, b"ok");
+    }
+
+    async fn finish(self) {
+        drop(self.neighbour);
+        self.proxy.wait_until_idle().await;
+    }
+}
+
+// Requirements: H201, E19.
+#[tokio::test]
+async fn rapid_reset_ends_the_connection() {
+    let mut test = FloodTest::new().await;
+    let reset = |stream| frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes());
+    test.ends(ENHANCE_YOUR_CALM, "http2_flood", |n| {
+        [get_frame(2 * n + 1, &[]), reset(2 * n + 1)].concat()
+    })
+    .await;
+    test.finish().await;
+}
+
+// Requirements: H203, E19.
+#[tokio::test]
+async fn continuation_flood_ends_the_connection() {
+    let mut test = FloodTest::new().await;
+    test.ends(ENHANCE_YOUR_CALM, "http2_flood", |n| match n {
+        0 => frame(HEADERS, 0, 1, &fields(&GET)),
+        _ => frame(CONTINUATION, 0, 1, &fields(&[("x", &"y".repeat(200))])),
+    })
+    .await;
+    test.finish().await;
+}
+
+// Requirements: H207, H208, H211, E19.
+#[tokio::test]
+async fn floods_of_control_frames_end_the_connection() {
+    for piece in [
+        frame(PING, 0, 0, &[0; 8]),
+        frame(PING, 1, 0, &[0; 8]),
+        frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0xff, 0xff]),
+        frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 15]),
+        frame(0xbe, 0, 1, b"unknown"),
+    ] {
+        let mut test = FloodTest::new().await;
+        test.ends(ENHANCE_YOUR_CALM, "http2_flood", |_| piece.clone()).await;
+        test.finish().await;
+    }
+}
+
+// Requirements: H209, E19.
+#[tokio::test]
+async fn flood_of_window_updates_ends_the_connection() {
+    let mut test = FloodTest::new().await;
+    let update = frame(WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes());
+    test.ends(ENHANCE_YOUR_CALM, "http2_flood", |_| update.repeat(10)).await;
+    let overflow = frame(WINDOW_UPDATE, 0, 0, &0x7fff_ffff_u32.to_be_bytes());
+    let mut raw = RawHttp2::connect(&test.client).await;
+    raw.write(&overflow.repeat(2)).await;
+    assert_eq!(raw.goaway_code().await, Some(FLOW_CONTROL_ERROR));
+    test.assert_neighbour_is_served().await;
+    test.finish().await;
+}
+
+// Requirements: H210, E19.
+#[tokio::test]
+async fn flood_of_empty_data_ends_the_connection() {
+    let mut test = FloodTest::new().await;
+    let post = [(":method", "POST"), GET[1], GET[2], GET[3]];
+    test.ends(ENHANCE_YOUR_CALM, "http2_flood", |n| match n {
+        0 => frame(HEADERS, END_HEADERS, 1, &fields(&post)),
+        _ => frame(DATA, 0, 1, b""),
+    })
+    .await;
+    test.finish().await;
+}
+
+// Requirements: H202.
+#[tokio::test]
+async fn errors_of_many_streams_end_the_connection() {
+    // A window update of 0, DATA after the end, and a stream that depends on itself (CVE-2025-8671).
+    for provoke in [
+        |stream| frame(WINDOW_UPDATE, 0, stream, &0x7fff_ffff_u32.to_be_bytes()),
+        |stream: u32| frame(PRIORITY, 0, stream, &[&stream.to_be_bytes()[..], &[15]].concat()),
+    ] {
+        let mut test = FloodTest::new().await;
+        test.ends(ENHANCE_YOUR_CALM, "http2_flood", |n| {
+            [get_frame(2 * n + 1, &[]), provoke(2 * n + 1)].concat()
+        })
+        .await;
+        test.finish().await;
+    }
+}
+
+// Requirements: H204.
+#[tokio::test]
+async fn large_heads_are_answered_or_end_the_connection() {
+    let mut test = FloodTest::new().await;
+    // One field in the dynamic table, then references to it (RFC 7541 6.1): little to send, much to keep.
+    let define = [&[0x40][..], &fields(&[("x-bomb", &"b".repeat(100))])[1..]].concat();
+    let bomb = |count: usize| [fields(&GET), define.clone(), vec![0x80 | 62; count]].concat();
+    let mut raw = RawHttp2::connect(&test.client).await;
+    // Too many fields for the proxy, too large a list for the library, and beyond all reason.
+    raw.write(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &bomb(120))).await;
+    let rejected = raw.read_until(HEADERS, 1).await;
+    // The status 431 is not in the static table.
+    assert!(
+        rejected.payload.windows(3).any(|part| part == b"431") || rejected.flags & END_STREAM == 0
+    );
+    assert_eq!(test.proxy.end_record("head_too_large").await["status"], 431);
+    raw.write(&frame(HEADERS, END_HEADERS | END_STREAM, 3, &bomb(400))).await;
+    raw.read_until(HEADERS, 3).await;
+    raw.write(&frame(HEADERS, END_HEADERS | END_STREAM, 5, &bomb(10_000))).await;
+    assert_eq!(raw.goaway_code().await, Some(ENHANCE_YOUR_CALM));
+    test.assert_neighbour_is_served().await;
+    test.finish().await;
+}
+
+// Requirements: H213, H214.
+#[tokio::test]
+async fn violations_of_the_connection_end_it() {
+    let mut test = FloodTest::new().await;
+    let head = |block: &[u8]| frame(HEADERS, END_HEADERS | END_STREAM, 1, block);
+    let settings = |id: u16, value: u32| {
+        frame(SETTINGS, 0, 0, &[&id.to_be_bytes()[..], &value.to_be_bytes()].concat())
+    };
+    for (sent, codes) in [
+        ([get_frame(3, &[]), get_frame(1, &[])].concat(), &[PROTOCOL_ERROR, STREAM_CLOSED][..]),
+        (get_frame(2, &[]), &[PROTOCOL_ERROR]),
+        (get_frame(0, &[]), &[PROTOCOL_ERROR]),
+        // Index 0, an index beyond the tables, and a table of 2^32 bytes.
+        (head(&[0x80]), &[COMPRESSION_ERROR, PROTOCOL_ERROR]),
+        (head(&[0xff, 0xff, 0x7f]), &[COMPRESSION_ERROR, PROTOCOL_ERROR]),
+        (head(&[0x3f, 0xff, 0xff, 0xff, 0xff, 0x0f]), &[COMPRESSION_ERROR, PROTOCOL_ERROR]),
+        // A Huffman code that does not end.
+        (head(&[0x40, 0x81, 0xff, 1, b'a']), &[COMPRESSION_ERROR, PROTOCOL_ERROR]),
+        (settings(4, 0x8000_0000), &[FLOW_CONTROL_ERROR, PROTOCOL_ERROR]),
+        (settings(5, 1), &[PROTOCOL_ERROR]),
+        (frame(DATA, 0, 1, b"idle"), &[PROTOCOL_ERROR]),
+        (frame(RST_STREAM, 0, 1, &[0; 4]), &[PROTOCOL_ERROR]),
+        (frame(CONTINUATION, END_HEADERS, 1, &fields(&GET)), &[PROTOCOL_ERROR]),
+        (frame(PING, 0, 1, &[0; 8]), &[PROTOCOL_ERROR]),
+    ] {
+        let mut raw = RawHttp2::connect(&test.client).await;
+        raw.write(&sent).await;
+        let code = raw.goaway_code().await;
+        assert!(code.is_some_and(|code| codes.contains(&code)), "{sent:?}: {code:?}");
+        test.assert_neighbour_is_served().await;
+    }
+    test.finish().await;
+}
+
+// Requirements: E11, H215, H217.
+#[tokio::test]
+async fn invalid_fields_end_the_connection() {
+    let mut test = FloodTest::new().await;
+    for field in [
+        ("X-Upper", "a"),
+        ("x", "a\r\nb"),
+        ("x", "a\0b"),
+        ("x y", "a"),
+        ("", "a"),
+        (":unknown", "a"),
+    ] {
+        let mut raw = RawHttp2::connect(&test.client).await;
+        raw.write(&get_frame(1, &[field])).await;
+        let code = raw.goaway_code().await;
+        assert!(matches!(code, Some(PROTOCOL_ERROR | COMPRESSION_ERROR)), "{field:?}: {code:?}");
+        test.assert_neighbour_is_served().await;
+    }
+    test.finish().await;
+}
+
+// Requirements: E2, E5, E12, E16, H217, H222.
+#[tokio::test]
+async fn malformed_heads_reset_their_stream() {
+    let test = FloodTest::new().await;
+    let mut raw = RawHttp2::connect(&test.client).await;
+    let connect = [(":method", "CONNECT"), (":protocol", "websocket")];
+    let mut stream = 1;
+    for block in [
+        fields(&GET[1..]),
+        fields(&[GET[0], GET[2], GET[3]]),
+        fields(&[&GET[..], &[(":path", "/")]].concat()),
+        fields(&[&GET[..], &[("x", "y"), (":path", "/")]].concat()),
+        fields(&[&GET[..], &[(":protocol", "websocket")]].concat()),
+        fields(&[&connect[..], &GET[1..3]].concat()),
+        fields(&[&GET[..], &[("connection", "upgrade")]].concat()),
+        fields(&[&GET[..], &[("upgrade", "websocket")]].concat()),
+        fields(&[&GET[..], &[("transfer-encoding", "chunked")]].concat()),
+        fields(&[&GET[..], &[("te", "gzip")]].concat()),
+        fields(&[GET[0], GET[1], GET[2], (":path", "")]),
+        fields(&[GET[0], GET[1], GET[2], (":path", "/a b")]),
+        fields(&[&GET[..], &[("content-length", "5")]].concat()),
+    ] {
+        raw.write(&frame(HEADERS, END_HEADERS | END_STREAM, stream, &block)).await;
+        assert_eq!(raw.reset_code(stream).await, PROTOCOL_ERROR, "{block:?}");
+        stream += 2;
+    }
+    raw.write(&get_frame(stream, &[])).await;
+    raw.read_until(HEADERS, stream).await;
+    drop(raw);
+    test.finish().await;
+}
+
+// Requirements: H206.
+#[tokio::test]
+async fn client_that_permits_no_byte_is_given_up() {
+    let body = "x".repeat(100_000);
+    let backend =
+        Backend::app(format!("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n{body}")).await;
+    let routes = route(&[backend.address], "");
+    let proxy = http2_proxy(&format!("[timeouts]\nidle = \"400ms\"\n{routes}")).await;
+    let client = Client::new(&proxy).await;
+    let mut raw = RawHttp2::connect(&client).await;
+    let no_window = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    raw.write(&[no_window, get_frame(1, &[])].concat()).await;
+    raw.read_until(HEADERS, 1).await;
+    assert_eq!(raw.reset_code(1).await, 8, "CANCEL");
+    let record = proxy.record("the request", |record| record["event"] == "served").await;
+    assert_eq!(record["end"], "client_disconnected");
+    // The connection is still good.
+    raw.write(&get_frame(3, &[])).await;
+    raw.read_until(HEADERS, 3).await;
+}
+
+/// A client that resets its streams after they have ended must not end others.
+#[tokio::test]
+async fn reset_after_the_end_is_ignored() {
+    let test = FloodTest::new().await;
+    let mut raw = RawHttp2::connect(&test.client).await;
+    for stream in (1..100).step_by(2) {
+        raw.write(&get_frame(stream, &[])).await;
+        let mut ended = false;
+        while !ended {
+            let frame = within_timeout("a frame", raw.read()).await.unwrap();
+            ended = frame.stream == stream && frame.flags & END_STREAM != 0;
+        }
+        raw.write(&frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes())).await;
+    }
+    drop(raw);
+    test.finish().await;
+}
