@@ -20,6 +20,7 @@ use super::snapshot::Snapshot;
 use super::state::ProxyState;
 use crate::admission::concurrency::{Permit, TunnelLimits};
 use crate::admission::pending::PendingConnection;
+use crate::client::ClientKey;
 use crate::downstream::client_address;
 use crate::downstream::interim::InterimSender;
 use crate::downstream::reply::Reply;
@@ -34,12 +35,13 @@ use crate::sys::clock::now;
 use crate::telemetry::redact::truncate;
 use crate::upstream::connect::Connector;
 use crate::upstream::connect_error::ConnectError;
+use crate::upstream::ejection::ResponseKind;
 use crate::upstream::forward::{self, ForwardObserver, ForwardOptions};
 use crate::upstream::forwarded_headers::ForwardedHeaders;
 use crate::upstream::handshake::{self, UpgradeFailure, UpgradeOptions};
 use crate::upstream::http1::response_body::ResponseBody;
 use crate::upstream::negotiate::NegotiationPolicy;
-use crate::upstream::pool::Backend;
+use crate::upstream::pool::{Backend, Pool};
 
 /// What all requests of one connection share; freed when the connection becomes a tunnel.
 pub struct ConnectionContext {
@@ -211,7 +213,11 @@ impl ConnectionContext {
                         .backend_keep_alive
                         .filter(|_| !route.forwarding.send_proxy),
                 };
-                let mut observer = RequestObserver { log, send_interim: context.send_interim };
+                let mut observer = RequestObserver {
+                    log,
+                    send_interim: context.send_interim,
+                    from: (&route.pool, client.key),
+                };
                 let forwarding =
                     forward::forward(&connector, request, &forwarded, options, &mut observer);
                 Ok(Outcome::Forwarded(forwarding.await?))
@@ -229,6 +235,7 @@ impl ConnectionContext {
         forwarded: &ForwardedHeaders<'_>,
         log: &mut RequestLog,
     ) -> Result<Outcome, RejectReason> {
+        let client = &context.connection.client;
         let permit = self.admit_session(context, route, handshake, log)?;
         let backend_started = now();
         let connected = self.connector(route, forwarded, log)?.connect().await;
@@ -245,7 +252,13 @@ impl ConnectionContext {
         };
         let interim = context.send_interim;
         let upgrading = handshake::upgrade(connected, head, handshake, forwarded, options, interim);
-        let upgraded = match upgrading.await {
+        let upgraded = upgrading.await;
+        let response = match &upgraded {
+            Err(UpgradeFailure::Rejected(reason)) => Err(*reason),
+            Ok(_) | Err(UpgradeFailure::Declined(_)) => Ok(()),
+        };
+        route.pool.record_response(&backend, ResponseKind::Handshake, client.key, response);
+        let upgraded = match upgraded {
             Ok(upgraded) => upgraded,
             Err(UpgradeFailure::Rejected(reason)) => return Err(reason),
             Err(UpgradeFailure::Declined(response)) => {
@@ -324,6 +337,8 @@ impl ConnectionContext {
 struct RequestObserver<'r> {
     log: &'r mut RequestLog,
     send_interim: &'r (dyn Fn(&Response<()>) + Sync),
+    /// The pool that serves the request, and the client.
+    from: (&'r Pool, ClientKey),
 }
 
 impl ForwardObserver for RequestObserver<'_> {
@@ -333,6 +348,11 @@ impl ForwardObserver for RequestObserver<'_> {
 
     fn not_connected(&mut self, failed: &ConnectError) {
         self.log.set_connect_error(failed);
+    }
+
+    fn responded(&mut self, backend: &Backend, response: Result<(), RejectReason>) {
+        let (pool, client) = self.from;
+        pool.record_response(backend, ResponseKind::Plain, client, response);
     }
 
     fn interim(&self, response: &Response<()>) {

@@ -9,7 +9,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use ws::SessionPolicy;
 
 use super::maintenance::Maintenance;
-use super::shared_backends::SharedBackends;
+use super::shared_backends::{PoolKey, SharedBackends};
 use crate::admission::concurrency::RouteTunnels;
 use crate::admission::origin::OriginRules;
 use crate::client::ClientInfo;
@@ -85,10 +85,12 @@ impl Route {
         metrics: &Metrics,
     ) -> Self {
         let counts = metrics.route(&settings.name);
+        let pool_key = PoolKey::new(settings.pool.name.as_ref(), &settings.name);
         let carried = |backend: &BackendSettings| {
             let (health, idle) = shared.get(backend);
             SharedBackendState {
                 health,
+                responses: shared.responses(&pool_key, backend),
                 idle,
                 counts: metrics.backend(&counts, &backend.id),
                 admin_override: previous
@@ -170,6 +172,11 @@ impl Route {
                 before.wrapping_add(1) % count == 0
             }
         }
+    }
+
+    /// The pool of this route.
+    pub fn pool_key(&self) -> PoolKey {
+        PoolKey::new(self.pool.name.as_ref(), &self.name)
     }
 
     /// Whether an operator has drained the route.

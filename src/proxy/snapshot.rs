@@ -89,7 +89,9 @@ impl Snapshot {
             closing: metrics.closing_backend_connections.clone(),
             max: capacity.idle_backend_connections,
         };
-        let known = previous_routes.iter().flat_map(|route| route.pool.backends());
+        let known = previous_routes.iter().flat_map(|route| {
+            route.pool.backends().iter().map(|backend| (route.pool_key(), backend))
+        });
         let mut shared = SharedBackends::of(known, places);
         let mut route_list = Vec::new();
         for of in &settings.routes {

@@ -1,5 +1,5 @@
 //! Probes backends that are down, so that they come back without a request having to fail first, and a quiet
-//! proxy does not show an old state. Other backends are never probed.
+//! proxy does not show an old state. Other backends are never probed. Also ends ejections whose time is over.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use crate::config::values::patterns::BackendAddress;
 use crate::proxy::route::Route;
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
+use crate::telemetry::events::backend_readmitted;
 use crate::upstream::pool::Backend;
 use crate::upstream::probe::probe;
 
@@ -25,6 +26,7 @@ pub async fn run(state: Arc<ProxyState>) {
         while probes.try_join_next().is_some() {}
         running.retain(|_, probe| !probe.is_finished());
         let snapshot = state.snapshot();
+        end_ejections(&snapshot, Instant::now());
         for (route, backend) in due(&snapshot, Instant::now()) {
             if running.len() >= PROBES_MAX {
                 break;
@@ -42,6 +44,15 @@ pub async fn run(state: Arc<ProxyState>) {
                 probe(&*net, backend, header, limit).await;
             });
             running.insert(key, probing);
+        }
+    }
+}
+
+/// Ends the ejections that are over.
+fn end_ejections(snapshot: &Snapshot, now: Instant) {
+    for backend in snapshot.route_list.iter().flat_map(|route| route.pool.backends()) {
+        if backend.responses.end_ejection(now).is_some() {
+            backend_readmitted(&backend.id, &backend.counts.route.name);
         }
     }
 }

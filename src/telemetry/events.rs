@@ -1,6 +1,7 @@
 //! Log messages about backends and about open tunnels.
 
 use std::fmt;
+use std::time::Duration;
 
 use tracing::{debug, info, warn};
 use ws::{LimitKind, SessionPolicy, Side, Violation};
@@ -27,6 +28,40 @@ pub fn backend_connect_failed(id: &str, route: &str, error: &dyn fmt::Display, i
 /// Logs that an ejected backend accepted a connection again.
 pub fn backend_recovered(id: &str, route: &str) {
     info!(route, backend = id, "backend up: it accepts connections again");
+}
+
+/// Logs that a backend is ejected because responses to `clients` failed, last for this cause.
+pub fn backend_ejected(
+    id: &str,
+    route: &str,
+    cause: &dyn fmt::Display,
+    clients: usize,
+    time: Duration,
+) {
+    warn!(
+        route,
+        backend = id,
+        error = %cause,
+        clients,
+        time_ms = time.as_millis() as u64,
+        "backend ejected: responses failed; it is tried last for this time, and then as before"
+    );
+}
+
+/// Logs that responses of a backend fail, but that its pool does not allow to eject it. Callers log it at most
+/// once a minute.
+pub fn backend_not_ejected(id: &str, route: &str, cause: &dyn fmt::Display) {
+    warn!(
+        route,
+        backend = id,
+        error = %cause,
+        "backend not ejected although responses failed: half of the pool is ejected, or no other backend is up"
+    );
+}
+
+/// Logs that the time of an ejection is over.
+pub fn backend_readmitted(id: &str, route: &str) {
+    info!(route, backend = id, "backend readmitted: the time of its ejection is over");
 }
 
 /// One side of an open tunnel.

@@ -122,8 +122,6 @@ pub async fn upgrade(
             let body = ResponseBody::new(body, exchange, IdleTimer::new(idle), to, None);
             Err(UpgradeFailure::Declined(response.map(|()| body)))
         }
-        // Only connection attempts count for or against a backend: an invalid response may be caused by
-        // what this client sent, and must not eject the backend for all clients.
         Err(reason) => Err(reason.into()),
     }
 }

@@ -8,6 +8,7 @@
 pub(crate) mod admin_override;
 pub(crate) mod connect;
 pub(crate) mod connect_error;
+pub(crate) mod ejection;
 pub(crate) mod forward;
 pub(crate) mod forwarded_headers;
 pub(crate) mod handshake;
@@ -18,6 +19,7 @@ pub(crate) mod negotiate;
 pub(crate) mod pool;
 pub(crate) mod probe;
 pub(crate) mod resolve;
+pub(crate) mod response_outcome;
 #[cfg(test)]
 pub(crate) mod scripted;
 pub(crate) mod trailers;

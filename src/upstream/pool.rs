@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::admin_override::AdminOverride;
+use super::ejection::ResponseHealth;
 use super::health::Health;
 use super::http1::idle_connections::IdleConnections;
 use super::resolve::CachedResolver;
@@ -31,6 +32,8 @@ pub struct Backend {
     pub admin_override: Arc<AdminOverride>,
     /// Kept across reloads.
     pub health: Arc<Health>,
+    /// What responses show; kept across reloads.
+    pub responses: Arc<ResponseHealth>,
     /// Metrics; kept across reloads.
     pub counts: Arc<BackendCounts>,
     /// Connections for further requests; kept across reloads.
@@ -52,6 +55,8 @@ pub struct Pool {
 pub struct SharedBackendState {
     /// Results of recent connection attempts.
     pub health: Arc<Health>,
+    /// Results of recent responses.
+    pub responses: Arc<ResponseHealth>,
     /// Connections that wait for a request.
     pub idle: Arc<IdleConnections>,
     /// Metrics of the backend.
@@ -71,9 +76,39 @@ impl Backend {
         self.admin_override.drain.is_draining()
     }
 
-    /// What connection attempts showed, unless an operator has drained it.
+    /// What connection attempts and responses showed, unless an operator has drained it.
     pub fn state(&self) -> BackendState {
-        if self.is_draining() { BackendState::Drained } else { self.health.state() }
+        if self.is_draining() { BackendState::Drained } else { self.shown_state() }
+    }
+
+    /// What connection attempts and responses showed; never [`BackendState::Drained`].
+    pub fn shown_state(&self) -> BackendState {
+        match self.health.state() {
+            _ if self.is_ejected() => BackendState::Down,
+            BackendState::Up if self.responses.is_returning() => BackendState::Untried,
+            state => state,
+        }
+    }
+
+    /// Whether it is tried after the others of its pool: connection attempts or responses failed.
+    pub fn is_ejected(&self) -> bool {
+        self.responses.is_ejected() || self.health.is_ejected()
+    }
+
+    /// Why it is not up, as far as known: what failed, and what ends it.
+    pub fn problem(&self) -> Option<String> {
+        if let Some(ejection) = self.responses.ejection() {
+            let left = ejection.until.saturating_duration_since(Instant::now()).as_secs() + 1;
+            return Some(format!("ejected for another {left}s: {}", ejection.cause));
+        }
+        let text = match self.health.is_ejected() {
+            true => "connection attempts failed in a row; it is tried last until one succeeds",
+            false if self.shown_state() == BackendState::Down => {
+                "the last connection attempt failed"
+            }
+            false => return None,
+        };
+        Some(text.to_owned())
     }
 
     /// Records an accepted connection, and logs that an ejected backend is back.
@@ -100,13 +135,15 @@ impl Pool {
         mut carried: impl FnMut(&BackendSettings) -> SharedBackendState,
     ) -> Self {
         let build = |settings: &BackendSettings| {
-            let SharedBackendState { health, idle, counts, admin_override } = carried(settings);
+            let SharedBackendState { health, responses, idle, counts, admin_override } =
+                carried(settings);
             Arc::new(Backend {
                 id: Arc::clone(&settings.id),
                 address: settings.address.clone(),
                 weight: settings.weight,
                 admin_override,
                 health,
+                responses,
                 counts,
                 idle,
                 resolver: CachedResolver::default(),
@@ -134,7 +171,7 @@ impl Pool {
             .backends
             .iter()
             .filter(|backend| !backend.is_draining())
-            .map(|backend| (backend.health.is_ejected(), score(key, backend), backend))
+            .map(|backend| (backend.is_ejected(), score(key, backend), backend))
             .collect();
         order.sort_by(|(ejected, score, backend), (other_ejected, other_score, other)| {
             let by_health = ejected.cmp(other_ejected);

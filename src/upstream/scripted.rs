@@ -10,8 +10,9 @@ use tokio::net::{TcpListener, TcpStream};
 use super::connect::ConnectedBackend;
 use super::forwarded_headers::{ForwardedHeaders, ForwardingPolicy};
 use super::health::Health;
-use super::pool::Backend;
+use super::pool::{Backend, Pool};
 use crate::client::{ClientInfo, KeyPrefixes};
+use crate::config::settings::pool::{BackendSettings, PoolSettings};
 use crate::config::values::patterns::BackendAddress;
 use crate::http::forwarded::Forwarded;
 use crate::net::socket::Socket;
@@ -24,10 +25,22 @@ pub(crate) fn backend_at((host, port): (&str, u16)) -> Arc<Backend> {
         address: BackendAddress { host: host.to_owned(), port },
         weight: NonZeroU32::MIN,
         health: Arc::new(Health::default()),
+        responses: Arc::default(),
         counts: Default::default(),
         idle: Default::default(),
         resolver: Default::default(),
     })
+}
+
+/// A pool of this many backends with the ids `0`, `1` and so on.
+pub(crate) fn pool_of(backends: usize) -> Pool {
+    let one = |index: usize| BackendSettings {
+        id: index.to_string().into(),
+        address: BackendAddress { host: "127.0.0.1".into(), port: 9 },
+        weight: NonZeroU32::MIN,
+    };
+    let settings = PoolSettings::of_route((0..backends).map(one).collect());
+    Pool::new(&settings, |_| Default::default())
 }
 
 /// A backend at the address of a listener.

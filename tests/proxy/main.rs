@@ -36,6 +36,7 @@ mod control_socket;
 mod ctl_client;
 mod delay_action;
 mod drain;
+mod ejection;
 mod error_pages;
 mod field_names;
 mod file_descriptors;

@@ -259,7 +259,8 @@ impl ExplainTrail {
         };
         let show = |backend: &std::sync::Arc<Backend>| {
             let (weight, state) = (backend.effective_weight(), backend.state());
-            format!("{} (weight {weight}, {})", backend.id, state.as_str())
+            let problem = backend.problem().map_or(String::new(), |problem| format!(": {problem}"));
+            format!("{} (weight {weight}, {}{problem})", backend.id, state.as_str())
         };
         let rest: Vec<String> = order.iter().skip(1).map(show).collect();
         let then =

@@ -194,13 +194,15 @@ fn pool(route: &Route, failures: &dyn Fn(&Backend) -> Option<u64>) -> Value {
         let counts = &backend.counts;
         json!({
             "id": &*backend.id,
-            "state": backend.health.state().as_str(),
+            "state": backend.shown_state().as_str(),
+            "problem": backend.problem(),
             "drained": backend.is_draining(),
             "expected_share": f64::from(backend.effective_weight().get()) / weights,
             "share": (open > 0).then(|| counts.open.get() as f64 / open as f64),
             "tunnels": counts.open.get(),
             "opened": counts.opened.get(),
             "connect_failures": failures(backend),
+            "ejections": counts.ejections.get(),
         })
     };
     json!({

@@ -59,10 +59,9 @@ impl<'f> Pools<'f> {
         route: &RouteTable,
         sink: &mut DiagnosticSink<'_>,
     ) -> Arc<PoolSettings> {
-        let own = || PoolSettings { name: None, backends: Vec::new() };
         let Some(Located { value: PoolChoice(Some(name)), location }) = route.pool.located() else {
             let backends = backends(&route.backends, self.addresses, sink);
-            return Arc::new(PoolSettings { backends, ..own() });
+            return Arc::new(PoolSettings::of_route(backends));
         };
         if !matches!(route.backends, Parsed::Missing) {
             let problem = Problem::new("this route lists backends of its own as well");
@@ -75,7 +74,7 @@ impl<'f> Pools<'f> {
         if found.is_none() && !self.is_incomplete {
             sink.report(location, self.unknown(name));
         }
-        found.cloned().unwrap_or_else(|| Arc::new(own()))
+        found.cloned().unwrap_or_else(|| Arc::new(PoolSettings::of_route(Vec::new())))
     }
 
     fn add(&mut self, table: &PoolTable, names: &mut UniqueNames, sink: &mut DiagnosticSink<'_>) {

@@ -14,6 +14,13 @@ pub struct PoolSettings {
     pub backends: Vec<BackendSettings>,
 }
 
+impl PoolSettings {
+    /// The pool of a route that lists its backends itself.
+    pub fn of_route(backends: Vec<BackendSettings>) -> Self {
+        Self { name: None, backends }
+    }
+}
+
 /// One backend of a pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendSettings {

@@ -80,6 +80,8 @@ pub struct BackendCounts {
     pub opened: Counter,
     /// Attempts to connect to the backend that failed.
     pub connect_failures: Counter,
+    /// Ejections because of failed responses.
+    pub ejections: Counter,
 }
 
 impl ListenerCounts {

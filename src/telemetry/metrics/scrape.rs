@@ -274,7 +274,7 @@ impl Scrape {
         });
         text.gauges(
             "backend_state",
-            "1 for the state of the backend: up or down by its last connection attempt, untried, or drained",
+            "1 for the state of the backend: up, down, untried, or drained",
             None,
             states,
         )?;
@@ -285,6 +285,12 @@ impl Scrape {
             backends
                 .iter()
                 .map(|backend| (of(&backend.counts), backend.counts.connect_failures.get())),
+        )?;
+        text.counters(
+            "backend_ejections",
+            "Ejections of the backend because of failed responses",
+            None,
+            backends.iter().map(|backend| (of(&backend.counts), backend.counts.ejections.get())),
         )?;
         text.gauges(
             "backend_connections_idle",

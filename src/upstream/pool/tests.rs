@@ -12,7 +12,7 @@ fn settings(backends: &[(&str, u32)]) -> PoolSettings {
         address: BackendAddress { host: "127.0.0.1".into(), port: 9 },
         weight: NonZeroU32::new(*weight).unwrap(),
     };
-    PoolSettings { name: None, backends: backends.iter().map(one).collect() }
+    PoolSettings::of_route(backends.iter().map(one).collect())
 }
 
 fn pool(backends: &[(&str, u32)]) -> Pool {

@@ -27,6 +27,8 @@ struct Outcome {
 struct Silent;
 
 impl ForwardObserver for Silent {
+    fn responded(&mut self, _: &Backend, _: Result<(), RejectReason>) {}
+
     fn connected(&mut self, _: &Arc<Backend>) {}
 
     fn not_connected(&mut self, _: &ConnectError) {}
