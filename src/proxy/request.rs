@@ -318,12 +318,16 @@ impl ConnectionContext {
     ) -> Result<Connector<'_>, RejectReason> {
         let key = forwarded.client.key;
         let order = route.pool.order(key);
-        // An operator has drained every backend.
         if order.is_empty() {
-            return Err(self.draining(route, log));
+            return Err(match ConnectError::none_to_try(&route.pool) {
+                Some(failed) => log.set_connect_error(&failed),
+                // An operator has drained every backend.
+                None => self.draining(route, log),
+            });
         }
         let (proxy_header, limit) = (forwarded.proxy_header(), route.timeouts.connect);
-        Ok(Connector { net: &*self.state.net, order, key, proxy_header, limit })
+        let net = &*self.state.net;
+        Ok(Connector { net, order, key, proxy_header, limit, records_failures: true })
     }
 
     /// The reason to reject a request during a drain, after its record says what undoes it.

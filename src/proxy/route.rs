@@ -9,15 +9,13 @@ use hyper::header::{HeaderName, HeaderValue};
 use ws::SessionPolicy;
 
 use super::maintenance::Maintenance;
-use super::shared_backends::{PoolKey, SharedBackends};
+use super::shared_backends::{PoolKey, PoolMember, SharedBackends};
 use crate::admission::concurrency::RouteTunnels;
 use crate::admission::origin::OriginRules;
 use crate::client::ClientInfo;
 use crate::config::address_rules::AddressRules;
-use crate::config::settings::pool::BackendSettings;
-use crate::config::settings::{
-    Compression, LogRequests, OnBackendLoss, RequestTimeouts, RouteSettings,
-};
+use crate::config::settings::pool::{BackendSettings, OnBackendLoss};
+use crate::config::settings::{Compression, LogRequests, RequestTimeouts, RouteSettings};
 use crate::config::values::field::may_be_forwarded;
 use crate::sys::clock::now;
 use crate::telemetry::events::{header_dropped, lost_handshake};
@@ -86,11 +84,14 @@ impl Route {
     ) -> Self {
         let counts = metrics.route(&settings.name);
         let pool_key = PoolKey::new(settings.pool.name.as_ref(), &settings.name);
+        let probe = settings.pool.probe.as_ref();
         let carried = |backend: &BackendSettings| {
             let (health, idle) = shared.get(backend);
+            let PoolMember { responses, probe } = shared.member(&pool_key, backend, probe);
             SharedBackendState {
                 health,
-                responses: shared.responses(&pool_key, backend),
+                responses,
+                probe,
                 idle,
                 counts: metrics.backend(&counts, &backend.id),
                 admin_override: previous

@@ -4,18 +4,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::config::settings::pool::BackendSettings;
+use crate::config::settings::probe::ProbeSettings;
 use crate::config::values::patterns::BackendAddress;
 use crate::upstream::ejection::ResponseHealth;
 use crate::upstream::health::Health;
 use crate::upstream::http1::idle_connections::{IdleConnections, IdlePlaces};
 use crate::upstream::pool::Backend;
+use crate::upstream::probe::health::ProbeHealth;
 
 /// The health and the idle connections of all backends by id and address, shared by the routes that use
-/// them; and by pool what responses show.
+/// them; and by pool what responses and probes show.
 #[derive(Debug, Default)]
 pub struct SharedBackends {
     known: HashMap<KnownBackend, SharedBackend>,
-    responses: HashMap<(PoolKey, KnownBackend), Arc<ResponseHealth>>,
+    members: HashMap<(PoolKey, KnownBackend), PoolMember>,
     places: IdlePlaces,
 }
 
@@ -38,6 +40,15 @@ impl PoolKey {
 /// Id and address.
 type KnownBackend = (Arc<str>, BackendAddress);
 
+/// What is known about a backend of one pool.
+#[derive(Clone, Debug, Default)]
+pub struct PoolMember {
+    /// What responses show.
+    pub responses: Arc<ResponseHealth>,
+    /// What probes show, if it is probed.
+    pub probe: Option<Arc<ProbeHealth>>,
+}
+
 #[derive(Debug, Default)]
 struct SharedBackend {
     health: Arc<Health>,
@@ -55,7 +66,8 @@ impl SharedBackends {
         for (pool, backend) in backends {
             let key = (backend.id.clone(), backend.address.clone());
             let (health, idle) = (backend.health.clone(), backend.idle.clone());
-            shared.responses.insert((pool, key.clone()), backend.responses.clone());
+            let (responses, probe) = (backend.responses.clone(), backend.probe.clone());
+            shared.members.insert((pool, key.clone()), PoolMember { responses, probe });
             shared.known.insert(key, SharedBackend { health, idle, is_used: false });
         }
         shared
@@ -80,9 +92,19 @@ impl SharedBackends {
         (shared.health.clone(), shared.idle.clone())
     }
 
-    /// What responses show about a backend of this pool.
-    pub fn responses(&mut self, pool: &PoolKey, backend: &BackendSettings) -> Arc<ResponseHealth> {
+    /// What is known about a backend of this pool, which is probed with these settings. Another check starts
+    /// without a result.
+    pub fn member(
+        &mut self,
+        pool: &PoolKey,
+        backend: &BackendSettings,
+        probe: Option<&ProbeSettings>,
+    ) -> PoolMember {
         let key = (backend.id.clone(), backend.address.clone());
-        self.responses.entry((pool.clone(), key)).or_default().clone()
+        let member = self.members.entry((pool.clone(), key)).or_default();
+        if member.probe.as_ref().map(|known| &known.settings) != probe {
+            member.probe = probe.map(|settings| Arc::new(ProbeHealth::new(settings.clone())));
+        }
+        member.clone()
     }
 }

@@ -1,5 +1,6 @@
 //! Probes backends that are down, so that they come back without a request having to fail first, and a quiet
-//! proxy does not show an old state. Other backends are never probed. Also ends ejections whose time is over.
+//! proxy does not show an old state. Other backends are probed only if their pool has a `[pool.probe]`. Also ends
+//! ejections whose time is over.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, interval, sleep};
 
+use super::pool_probes::PoolProbes;
 use crate::config::values::patterns::BackendAddress;
 use crate::proxy::route::Route;
 use crate::proxy::snapshot::Snapshot;
@@ -20,6 +22,7 @@ use crate::upstream::probe::probe;
 pub async fn run(state: Arc<ProxyState>) {
     let mut probes = JoinSet::new();
     let mut running: HashMap<BackendKey, AbortHandle> = HashMap::new();
+    let mut pool_probes = PoolProbes::default();
     let mut poll = interval(POLL_INTERVAL);
     loop {
         poll.tick().await;
@@ -27,6 +30,7 @@ pub async fn run(state: Arc<ProxyState>) {
         running.retain(|_, probe| !probe.is_finished());
         let snapshot = state.snapshot();
         end_ejections(&snapshot, Instant::now());
+        pool_probes.start(&state, &snapshot, POLL_INTERVAL, &mut probes);
         for (route, backend) in due(&snapshot, Instant::now()) {
             if running.len() >= PROBES_MAX {
                 break;
@@ -69,7 +73,7 @@ fn key(backend: &Backend) -> BackendKey {
 fn due(snapshot: &Snapshot, now: Instant) -> Vec<(&Route, &Arc<Backend>)> {
     let mut due = Vec::new();
     for route in &snapshot.route_list {
-        for backend in route.pool.backends() {
+        for backend in route.pool.backends().iter().filter(|backend| backend.probe.is_none()) {
             due.extend(backend.health.probe_due(now).map(|tried| (tried, &**route, backend)));
         }
     }

@@ -1,6 +1,7 @@
 //! Log messages about backends and about open tunnels.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use tracing::{debug, info, warn};
@@ -57,6 +58,28 @@ pub fn backend_not_ejected(id: &str, route: &str, cause: &dyn fmt::Display) {
         error = %cause,
         "backend not ejected although responses failed: half of the pool is ejected, or no other backend is up"
     );
+}
+
+/// Logs that a backend is down because probes failed, the last one for this cause.
+pub fn backend_probed_down(
+    id: &str,
+    route: &str,
+    probe: &str,
+    error: &str,
+    [rise, fall]: [NonZeroU32; 2],
+) {
+    warn!(
+        route,
+        backend = id,
+        probe,
+        error,
+        "backend down: probes failed ({fall} in a row); it gets no requests until probes succeed ({rise} in a row)"
+    );
+}
+
+/// Logs that a backend is up because probes succeeded.
+pub fn backend_probed_up(id: &str, route: &str, probe: &str) {
+    info!(route, backend = id, probe, "backend up: it answers probes");
 }
 
 /// Logs that the time of an ejection is over.

@@ -59,6 +59,8 @@ pub struct Connector<'a> {
     pub proxy_header: Vec<u8>,
     /// The time for all attempts together.
     pub limit: Duration,
+    /// Whether an attempt that fails counts against the backend.
+    pub records_failures: bool,
 }
 
 impl Connector<'_> {
@@ -114,6 +116,7 @@ impl Connector<'_> {
             let cause = cause(&error);
             failed.push(backend, &cause);
             match classify(&error) {
+                ConnectFailure::Backend if !self.records_failures => {}
                 ConnectFailure::Backend => backend.record_failure(started, &cause),
                 // Says nothing about the backend, whose state does not change.
                 ConnectFailure::LocalPorts => failed.reason = RejectReason::LocalPorts,
@@ -199,7 +202,10 @@ mod tests {
         limit: Duration,
     ) -> Result<(Socket, ConnectedBackend), ConnectError> {
         let (order, proxy_header) = (order.to_vec(), Vec::new());
-        assert_send(Connector { net, order, key, proxy_header, limit }.connect()).await
+        assert_send(
+            Connector { net, order, key, proxy_header, limit, records_failures: true }.connect(),
+        )
+        .await
     }
 
     /// A resolver that rotates the addresses in its answer with each lookup, as name servers do.

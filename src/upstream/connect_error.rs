@@ -4,7 +4,7 @@ use std::io;
 
 use rustix::io::Errno;
 
-use super::pool::Backend;
+use super::pool::{Backend, Pool};
 use crate::reject::RejectReason;
 
 /// Why there is no connection to any backend.
@@ -20,6 +20,15 @@ impl ConnectError {
     /// No attempt has failed yet.
     pub(super) fn new() -> Self {
         Self { reason: RejectReason::NoBackend, detail: String::new() }
+    }
+
+    /// No backend of this pool may be tried: all are drained (`None`), or the others are down by their probes.
+    pub fn none_to_try(pool: &Pool) -> Option<Self> {
+        let mut error = Self::new();
+        for backend in pool.backends().iter().filter(|backend| backend.is_down_by_probe()) {
+            error.push(backend, &backend.problem().unwrap_or_default());
+        }
+        (!error.detail.is_empty()).then_some(error)
     }
 
     /// Adds a backend that failed for this cause.

@@ -11,6 +11,7 @@ use super::admin_override::AdminOverride;
 use super::ejection::ResponseHealth;
 use super::health::Health;
 use super::http1::idle_connections::IdleConnections;
+use super::probe::health::{ProbeHealth, ProbeState};
 use super::resolve::CachedResolver;
 use crate::client::ClientKey;
 use crate::config::settings::pool::{BackendSettings, PoolSettings};
@@ -34,6 +35,8 @@ pub struct Backend {
     pub health: Arc<Health>,
     /// What responses show; kept across reloads.
     pub responses: Arc<ResponseHealth>,
+    /// What `[pool.probe]` shows, if there is one; kept across reloads.
+    pub probe: Option<Arc<ProbeHealth>>,
     /// Metrics; kept across reloads.
     pub counts: Arc<BackendCounts>,
     /// Connections for further requests; kept across reloads.
@@ -57,6 +60,8 @@ pub struct SharedBackendState {
     pub health: Arc<Health>,
     /// Results of recent responses.
     pub responses: Arc<ResponseHealth>,
+    /// Results of probes.
+    pub probe: Option<Arc<ProbeHealth>>,
     /// Connections that wait for a request.
     pub idle: Arc<IdleConnections>,
     /// Metrics of the backend.
@@ -76,18 +81,28 @@ impl Backend {
         self.admin_override.drain.is_draining()
     }
 
-    /// What connection attempts and responses showed, unless an operator has drained it.
+    /// What connection attempts, responses and probes showed, unless an operator has drained it.
     pub fn state(&self) -> BackendState {
         if self.is_draining() { BackendState::Drained } else { self.shown_state() }
     }
 
-    /// What connection attempts and responses showed; never [`BackendState::Drained`].
+    /// What connection attempts, responses and probes showed; never [`BackendState::Drained`].
     pub fn shown_state(&self) -> BackendState {
-        match self.health.state() {
-            _ if self.is_ejected() => BackendState::Down,
-            BackendState::Up if self.responses.is_returning() => BackendState::Untried,
-            state => state,
+        let probed = self.probe.as_ref().map(|probe| probe.state());
+        let state = self.health.state();
+        match (probed, state) {
+            (Some(ProbeState::Down), _) => BackendState::Down,
+            (_, _) if self.is_ejected() => BackendState::Down,
+            // A connection that fails between two probes is one failure.
+            (Some(ProbeState::Up), _) => BackendState::Up,
+            (_, BackendState::Up) if self.responses.is_returning() => BackendState::Untried,
+            (_, state) => state,
         }
+    }
+
+    /// Whether its probes have failed, so that it gets no requests.
+    pub fn is_down_by_probe(&self) -> bool {
+        self.probe.as_ref().is_some_and(|probe| probe.state() == ProbeState::Down)
     }
 
     /// Whether it is tried after the others of its pool: connection attempts or responses failed.
@@ -97,6 +112,9 @@ impl Backend {
 
     /// Why it is not up, as far as known: what failed, and what ends it.
     pub fn problem(&self) -> Option<String> {
+        if let Some((probe, cause)) = self.probe.as_ref().and_then(|p| Some((p, p.cause()?))) {
+            return Some(format!("{} probe failed: {cause}", probe.settings.kind.as_str()));
+        }
         if let Some(ejection) = self.responses.ejection() {
             let left = ejection.until.saturating_duration_since(Instant::now()).as_secs() + 1;
             return Some(format!("ejected for another {left}s: {}", ejection.cause));
@@ -135,7 +153,7 @@ impl Pool {
         mut carried: impl FnMut(&BackendSettings) -> SharedBackendState,
     ) -> Self {
         let build = |settings: &BackendSettings| {
-            let SharedBackendState { health, responses, idle, counts, admin_override } =
+            let SharedBackendState { health, responses, probe, idle, counts, admin_override } =
                 carried(settings);
             Arc::new(Backend {
                 id: Arc::clone(&settings.id),
@@ -144,6 +162,7 @@ impl Pool {
                 admin_override,
                 health,
                 responses,
+                probe,
                 counts,
                 idle,
                 resolver: CachedResolver::default(),
@@ -163,14 +182,14 @@ impl Pool {
         &self.backends
     }
 
-    /// All backends that are not drained, in the order in which this client tries them: by hash, with
-    /// the ejected ones last. The order for a key is the same in every process with the same ids and
+    /// All backends that are neither drained nor down by their probe, in the order in which this client
+    /// tries them: by hash, with the ejected ones last. The order for a key is the same in every process with the same ids and
     /// weights, and removing a backend moves only the clients that were assigned to it.
     pub fn order(&self, key: ClientKey) -> Vec<Arc<Backend>> {
         let mut order: Vec<(bool, f64, &Arc<Backend>)> = self
             .backends
             .iter()
-            .filter(|backend| !backend.is_draining())
+            .filter(|backend| !backend.is_draining() && !backend.is_down_by_probe())
             .map(|backend| (backend.is_ejected(), score(key, backend), backend))
             .collect();
         order.sort_by(|(ejected, score, backend), (other_ejected, other_score, other)| {

@@ -26,6 +26,7 @@ pub(crate) fn backend_at((host, port): (&str, u16)) -> Arc<Backend> {
         weight: NonZeroU32::MIN,
         health: Arc::new(Health::default()),
         responses: Arc::default(),
+        probe: None,
         counts: Default::default(),
         idle: Default::default(),
         resolver: Default::default(),

@@ -66,6 +66,7 @@ mod overload;
 mod path_readings;
 mod permits;
 mod plain_http;
+mod pool_probes;
 mod pools;
 mod proxy_fields;
 mod proxy_protocol;

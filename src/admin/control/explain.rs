@@ -18,6 +18,7 @@ use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
 use crate::reject::RejectReason;
 use crate::reject::drop_reason::DropReason;
+use crate::upstream::connect_error::ConnectError;
 use crate::upstream::pool::Backend;
 
 /// Runs the checks up to and including the first that fails.
@@ -254,6 +255,10 @@ impl ExplainTrail {
         let key = Some(route.pool.backends_key().to_owned());
         let order = route.pool.order(client.key);
         let Some(first) = order.first() else {
+            if let Some(failed) = ConnectError::none_to_try(&route.pool) {
+                self.fail("backend", failed.detail, Some("pool.probe".into()));
+                return Err(failed.reason);
+            }
             self.fail("backend", drained::describe(state, route), key);
             return Err(RejectReason::Draining);
         };
@@ -265,8 +270,12 @@ impl ExplainTrail {
         let rest: Vec<String> = order.iter().skip(1).map(show).collect();
         let then =
             if rest.is_empty() { String::new() } else { format!("; then {}", rest.join(", ")) };
+        let down = route.pool.backends().iter().filter(|backend| backend.is_down_by_probe());
+        let down: Vec<String> = down.map(show).collect();
+        let down =
+            if down.is_empty() { String::new() } else { format!("; not {}", down.join(", ")) };
         let of_pool = route.pool.name.as_deref().map(|name| format!(" of pool \"{name}\""));
-        let result = format!("{}{then}{}", show(first), of_pool.unwrap_or_default());
+        let result = format!("{}{then}{down}{}", show(first), of_pool.unwrap_or_default());
         if !order.iter().any(|backend| backend.state().is_available()) {
             self.fail("backend", format!("all are down; a request would still try {result}"), key);
             return Err(RejectReason::NoBackend);

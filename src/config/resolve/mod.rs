@@ -13,6 +13,7 @@ pub(crate) mod listeners;
 pub(crate) mod names;
 pub(crate) mod policy;
 pub(crate) mod pools;
+pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod routes;
 pub(crate) mod scope;

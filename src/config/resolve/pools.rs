@@ -7,16 +7,18 @@ use std::sync::Arc;
 use super::addresses::ListenAddresses;
 use super::defaults::value_or;
 use super::names::UniqueNames;
+use super::probe::probe;
 use crate::config::schema::ConfigFile;
 use crate::config::schema::pool::{BackendItem, PoolTable};
 use crate::config::schema::route::RouteTable;
 use crate::config::settings::Settings;
-use crate::config::settings::pool::{BackendSettings, PoolSettings};
+use crate::config::settings::pool::{BackendSettings, OnBackendLoss, PoolSettings};
 use crate::config::toml::diagnostic::{Location, Problem};
 use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::config::toml::nearest::nearest;
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
+use crate::config::values::close_reason::BackendLossPolicy;
 use crate::config::values::pool::{PoolChoice, PoolName};
 use crate::config::values::scalars::{Label, Weight};
 
@@ -79,13 +81,21 @@ impl<'f> Pools<'f> {
 
     fn add(&mut self, table: &PoolTable, names: &mut UniqueNames, sink: &mut DiagnosticSink<'_>) {
         let backends = backends(&table.backends, self.addresses, sink);
+        let probe = probe(&table.probe, sink);
+        let keep = BackendLossPolicy(OnBackendLoss::Keep);
+        let on_backend_loss = value_or(&table.on_backend_loss, keep).0;
         let Some(Located { value: PoolName(name), location }) = table.name.located() else {
             return;
         };
         let owner = &table.location.key;
         names.reserve(name, owner, location, "give each pool its own name", sink);
         self.by_name.entry(name.clone()).or_insert(self.named.len());
-        self.named.push(Arc::new(PoolSettings { name: Some(name.clone()), backends }));
+        self.named.push(Arc::new(PoolSettings {
+            name: Some(name.clone()),
+            backends,
+            on_backend_loss,
+            probe,
+        }));
     }
 
     fn unknown(&self, name: &str) -> Problem {

@@ -2,10 +2,12 @@
 
 use toml::de::DeValue;
 
+use super::probe::{ProbeTable, probe};
 use crate::config::toml::diagnostic::Location;
 use crate::config::toml::reader::TableReader;
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
+use crate::config::values::close_reason::BackendLossPolicy;
 use crate::config::values::patterns::BackendAddress;
 use crate::config::values::pool::PoolName;
 use crate::config::values::scalars::{Label, Weight};
@@ -16,6 +18,8 @@ pub(crate) struct PoolTable {
     pub(crate) location: Location,
     pub(crate) name: Parsed<PoolName>,
     pub(crate) backends: Parsed<Vec<Located<BackendItem>>>,
+    pub(crate) on_backend_loss: Parsed<BackendLossPolicy>,
+    pub(crate) probe: ProbeTable,
 }
 
 /// An item of `backends`: an address, or a table with an address.
@@ -32,6 +36,8 @@ pub(crate) fn pool(table: &mut TableReader<'_, '_, '_>) -> PoolTable {
         location: table.location().clone(),
         name: table.require("name", "write the name that routes use: name = \"chat\"", name),
         backends: table.require("backends", BACKENDS, backends),
+        on_backend_loss: table.get("on_backend_loss"),
+        probe: table.table("probe", probe),
     }
 }
 

@@ -66,6 +66,7 @@ mod ineffective;
 mod listing;
 mod policies;
 mod pools;
+mod probes;
 mod reading;
 mod route_overrides;
 mod rules;

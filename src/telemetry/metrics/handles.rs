@@ -82,6 +82,8 @@ pub struct BackendCounts {
     pub connect_failures: Counter,
     /// Ejections because of failed responses.
     pub ejections: Counter,
+    /// Successful and failed probes of `[pool.probe]`.
+    pub probes: [Counter; 2],
 }
 
 impl ListenerCounts {

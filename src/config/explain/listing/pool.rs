@@ -1,8 +1,9 @@
 //! The listing's rows for pools and for backends.
 
 use super::key_group::KeyGroup;
-use super::value::{plain, text};
-use crate::config::explain::effect::AppliesTo::Requests;
+use super::probe::probe;
+use super::value::{on_backend_loss, plain, text};
+use crate::config::explain::effect::AppliesTo::{Immediately, Requests};
 use crate::config::settings::Settings;
 use crate::config::settings::pool::{BackendSettings, PoolSettings};
 
@@ -49,8 +50,11 @@ impl BackendList {
 
 /// The keys of a `[[pool]]` without its backends.
 pub fn pool(settings: &Settings, index: usize) -> Option<KeyGroup> {
-    let name = settings.pools.get(index)?.name.as_deref()?;
+    let pool = settings.pools.get(index)?;
+    let name = pool.name.as_deref()?;
     let mut group = KeyGroup::new(format!("pool[{index}]"));
     group.add("name", Requests, text(name));
+    group.add("on_backend_loss", Immediately, on_backend_loss(pool.on_backend_loss));
+    probe(&mut group, pool.probe.as_ref());
     Some(group)
 }

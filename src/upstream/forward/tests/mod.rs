@@ -44,6 +44,7 @@ fn connector(backend: &Arc<Backend>) -> Connector<'static> {
         key: direct_request().client.key,
         proxy_header: Vec::new(),
         limit: IDLE_TIMEOUT,
+        records_failures: true,
     }
 }
 
