@@ -10,6 +10,7 @@ pub(crate) mod opening;
 pub(crate) mod redirect;
 pub(crate) mod request;
 pub(crate) mod request_log;
+mod request_observer;
 pub(crate) mod route;
 pub(crate) mod route_match;
 pub(crate) mod routing_table;

@@ -13,6 +13,7 @@ use super::drained;
 use super::forwarded_body::ForwardedBody;
 use super::redirect::ListenerRedirect;
 use super::request_log::RequestLog;
+use super::request_observer::RequestObserver;
 use super::route::Route;
 use super::route_match::{find, own_origin};
 use super::session::{HandshakeResult, PendingTunnel};
@@ -34,13 +35,13 @@ use crate::sys::clock::now;
 use crate::telemetry::redact::truncate;
 use crate::upstream::connect::Connector;
 use crate::upstream::connect_error::ConnectError;
-use crate::upstream::forward::{self, ForwardObserver, ForwardOptions};
+use crate::upstream::ejection::ResponseKind;
+use crate::upstream::forward::{self, ForwardOptions};
 use crate::upstream::forwarded_headers::ForwardedHeaders;
 use crate::upstream::handshake::{self, UpgradeFailure, UpgradeOptions};
 use crate::upstream::http1::idle_timer::IdleLimits;
 use crate::upstream::http1::response_body::ResponseBody;
 use crate::upstream::negotiate::NegotiationPolicy;
-use crate::upstream::pool::Backend;
 use crate::upstream::pool::choosing::{Choice, ChoicePurpose, ChoiceRequest, NoChoice};
 
 /// What all requests of one connection share; freed when the connection becomes a tunnel.
@@ -238,7 +239,8 @@ impl ConnectionContext {
             // A PROXY header states one client for all requests of a connection.
             keep_alive: timeouts.backend_keep_alive.filter(|_| !route.forwarding.send_proxy),
         };
-        let mut observer = RequestObserver { log, send_interim: context.send_interim };
+        let from = (&route.pool, key);
+        let mut observer = RequestObserver { log, send_interim: context.send_interim, from };
         let forwarding = forward::forward(&connector, request, forwarded, options, &mut observer);
         Ok(Outcome::Forwarded(forwarding.await?, permit))
     }
@@ -273,7 +275,13 @@ impl ConnectionContext {
         let interim = context.send_interim;
         let upgrading = handshake::upgrade(connected, head, handshake, forwarded, options, interim);
         // In a box like a forwarded request: what is not in use now would be moved with the future of the request.
-        let upgraded = match Box::pin(upgrading).await {
+        let upgraded = Box::pin(upgrading).await;
+        let response = match &upgraded {
+            Err(UpgradeFailure::Rejected(reason)) => Err(*reason),
+            Ok(_) | Err(UpgradeFailure::Declined(_)) => Ok(()),
+        };
+        route.pool.record_response(&backend, ResponseKind::Handshake, client, response);
+        let upgraded = match upgraded {
             Ok(upgraded) => upgraded,
             Err(UpgradeFailure::Rejected(reason)) => return Err(reason),
             Err(UpgradeFailure::Declined(response)) => {
@@ -337,37 +345,21 @@ impl ConnectionContext {
         let Choice { backends: order, chosen_by, load } = match chosen {
             Ok(choice) => choice,
             Err(NoChoice::Drained) => return Err(self.draining(route, log)),
+            Err(NoChoice::ProbedDown) => {
+                return Err(log.set_connect_error(&ConnectError::probed_down(&route.pool)));
+            }
             Err(NoChoice::Full) => return Err(RejectReason::BackendsFull),
         };
         log.set_choice(request, chosen_by, load);
         let (proxy_header, limit) = (forwarded.proxy_header(), route.timeouts.connect);
-        Ok(Connector { net: &*self.state.net, order, key, proxy_header, limit })
+        let net = &*self.state.net;
+        Ok(Connector { net, order, key, proxy_header, limit, records_failures: true })
     }
 
     /// The reason to reject a request during a drain, after its record says what undoes it.
     fn draining(&self, route: &Route, log: &mut RequestLog) -> RejectReason {
         log.set_detail(truncate(&drained::describe(&self.state, route)).into_owned());
         RejectReason::Draining
-    }
-}
-
-/// Keeps the log of a request up to date, and sends interim responses to its client.
-struct RequestObserver<'r> {
-    log: &'r mut RequestLog,
-    send_interim: &'r (dyn Fn(&Response<()>) + Sync),
-}
-
-impl ForwardObserver for RequestObserver<'_> {
-    fn connected(&mut self, backend: &Arc<Backend>) {
-        self.log.set_backend(backend);
-    }
-
-    fn not_connected(&mut self, failed: &ConnectError) {
-        self.log.set_connect_error(failed);
-    }
-
-    fn interim(&self, response: &Response<()>) {
-        (self.send_interim)(response);
     }
 }
 
