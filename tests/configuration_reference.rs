@@ -56,9 +56,11 @@ fn every_key_has_a_row() {
 /// `route[].limits`
 fn path(table: &ReferenceTable) -> String {
     let name = table.header.trim_matches(['[', ']']);
-    match name.split_once('.') {
-        Some((list, below)) if ["route", "pool"].contains(&list) => format!("{list}[].{below}"),
-        Some(_) => name.to_owned(),
+    let below = ["route", "pool"]
+        .into_iter()
+        .find_map(|list| Some(format!("{list}[].{}", name.strip_prefix(list)?.strip_prefix('.')?)));
+    match below {
+        Some(path) => path,
         None if table.header.starts_with("[[") => format!("{name}[]"),
         None => name.to_owned(),
     }

@@ -3,6 +3,7 @@
 
 pub mod choice;
 pub mod pool;
+pub mod probe;
 pub mod rates;
 
 use std::net::SocketAddr;
@@ -16,7 +17,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use ws::SessionPolicy;
 
-use self::pool::PoolSettings;
+use self::pool::{OnBackendLoss, PoolSettings};
 use self::rates::RateSettings;
 use super::address_rules::AddressRules;
 use super::source_map::SourceMap;
@@ -243,17 +244,6 @@ pub enum LogRequests {
     Off,
     /// Each one that completes this number of requests, counted by route; 1 for all.
     OneOf(NonZeroU32),
-}
-
-/// What happens to the tunnels of a lost backend, one that was removed or is down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnBackendLoss {
-    /// They stay open.
-    Keep,
-    /// They are closed as in a drain.
-    Drain,
-    /// They are closed as in a drain if the backend is still lost after this time.
-    CloseAfter(Duration),
 }
 
 /// Changes to header fields, except those that frame a message or belong to the handshake.

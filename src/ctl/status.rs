@@ -245,6 +245,10 @@ impl StatusView<'_> {
             down if down == "down" => "DOWN".to_owned(),
             other => other,
         };
+        let state = match self.0.pointer("/problem").and_then(Value::as_str) {
+            Some(problem) => format!("{state} ({})", sanitize(problem)),
+            None => state,
+        };
         match self.0.pointer("/drained").and_then(Value::as_bool).unwrap_or(false) {
             true => format!("{state}, drained"),
             false => state,

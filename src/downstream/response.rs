@@ -4,9 +4,10 @@ use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
+    STRICT_TRANSPORT_SECURITY, UPGRADE,
 };
-use hyper::{Response, StatusCode};
+use hyper::{HeaderMap, Response, StatusCode};
 
 use crate::reject::RejectReason;
 
@@ -63,6 +64,14 @@ pub fn reject(reason: &RejectReason, jitter: f64) -> Response<Body> {
     // request costs the client a new connection.
     headers.append(CONNECTION, HeaderValue::from_static("close"));
     response
+}
+
+/// Sets the policy of the proxy, which replaces that of the application: browsers keep the latest one, so
+/// different ones of both would take turns (RFC 6797 8.1).
+pub fn set_hsts(headers: &mut HeaderMap, hsts: Option<HeaderValue>) {
+    if let Some(hsts) = hsts {
+        headers.insert(STRICT_TRANSPORT_SECURITY, hsts);
+    }
 }
 
 const VERSIONS: HeaderName = HeaderName::from_static("sec-websocket-version");

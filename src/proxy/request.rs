@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::body::Body as HttpBody;
-use hyper::header::{HeaderValue, STRICT_TRANSPORT_SECURITY};
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode};
 
 use super::drained;
 use super::forwarded_body::ForwardedBody;
@@ -25,7 +24,7 @@ use crate::admission::pending::PendingConnection;
 use crate::downstream::client_address;
 use crate::downstream::reply::Reply;
 use crate::downstream::request_timer::HttpTimeouts;
-use crate::downstream::response::{self, Body, boxed, text};
+use crate::downstream::response::{self, Body, boxed, set_hsts, text};
 use crate::http::forwarded::Forwarded;
 use crate::http::head_limits::HeadLimits;
 use crate::http::upgrade::handshake_defect;
@@ -35,6 +34,8 @@ use crate::sessions::connection::Connection;
 use crate::sys::clock::now;
 use crate::telemetry::redact::truncate;
 use crate::upstream::connect::Connector;
+use crate::upstream::connect_error::ConnectError;
+use crate::upstream::ejection::ResponseKind;
 use crate::upstream::forward::{self, ForwardOptions};
 use crate::upstream::forwarded_headers::ForwardedHeaders;
 use crate::upstream::handshake::{self, UpgradeFailure, UpgradeOptions};
@@ -260,7 +261,8 @@ impl ConnectionContext {
             // A PROXY header states one client for all requests of a connection.
             keep_alive: timeouts.backend_keep_alive.filter(|_| !route.forwarding.send_proxy),
         };
-        let mut observer = RequestObserver { log, send_interim: context.send_interim };
+        let from = (&route.pool, key);
+        let mut observer = RequestObserver { log, send_interim: context.send_interim, from };
         let forwarding = forward::forward(&connector, request, forwarded, options, &mut observer);
         Ok(Outcome::Forwarded(forwarding.await?, permit))
     }
@@ -295,7 +297,13 @@ impl ConnectionContext {
         let interim = context.send_interim;
         let upgrading = handshake::upgrade(connected, head, handshake, forwarded, options, interim);
         // In a box like a forwarded request: what is not in use now would be moved with the future of the request.
-        let upgraded = match Box::pin(upgrading).await {
+        let upgraded = Box::pin(upgrading).await;
+        let response = match &upgraded {
+            Err(UpgradeFailure::Rejected(reason)) => Err(*reason),
+            Ok(_) | Err(UpgradeFailure::Declined(_)) => Ok(()),
+        };
+        route.pool.record_response(&backend, ResponseKind::Handshake, client, response);
+        let upgraded = match upgraded {
             Ok(upgraded) => upgraded,
             Err(UpgradeFailure::Rejected(reason)) => return Err(reason),
             Err(UpgradeFailure::Declined(response)) => {
@@ -359,25 +367,21 @@ impl ConnectionContext {
         let Choice { backends: order, chosen_by, load } = match chosen {
             Ok(choice) => choice,
             Err(NoChoice::Drained) => return Err(self.draining(route, log)),
+            Err(NoChoice::ProbedDown) => {
+                return Err(log.set_connect_error(&ConnectError::probed_down(&route.pool)));
+            }
             Err(NoChoice::Full) => return Err(RejectReason::BackendsFull),
         };
         log.set_choice(request, chosen_by, load);
         let (proxy_header, limit) = (forwarded.proxy_header(), route.timeouts.connect);
-        Ok(Connector { net: &*self.state.net, order, key, proxy_header, limit })
+        let net = &*self.state.net;
+        Ok(Connector { net, order, key, proxy_header, limit, records_failures: true })
     }
 
     /// The reason to reject a request during a drain, after its record says what undoes it.
     fn draining(&self, route: &Route, log: &mut RequestLog) -> RejectReason {
         log.set_detail(truncate(&drained::describe(&self.state, route)).into_owned());
         RejectReason::Draining
-    }
-}
-
-/// Sets the policy of the proxy, which replaces that of the application: browsers keep the latest one, so
-/// different ones of both would take turns (RFC 6797 8.1).
-fn set_hsts(headers: &mut HeaderMap, hsts: Option<HeaderValue>) {
-    if let Some(hsts) = hsts {
-        headers.insert(STRICT_TRANSPORT_SECURITY, hsts);
     }
 }
 

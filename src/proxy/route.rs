@@ -14,10 +14,8 @@ use crate::admission::concurrency::RouteTunnels;
 use crate::admission::origin::OriginRules;
 use crate::client::ClientInfo;
 use crate::config::address_rules::AddressRules;
-use crate::config::settings::pool::BackendSettings;
-use crate::config::settings::{
-    Compression, LogRequests, OnBackendLoss, RequestTimeouts, RouteSettings,
-};
+use crate::config::settings::pool::{BackendSettings, OnBackendLoss};
+use crate::config::settings::{Compression, LogRequests, RequestTimeouts, RouteSettings};
 use crate::config::values::field::may_be_forwarded;
 use crate::sys::clock::now;
 use crate::telemetry::events::{header_dropped, lost_handshake};
@@ -86,13 +84,14 @@ impl Route {
     ) -> Self {
         let counts = metrics.route(&settings.name);
         let pins = settings.pool.name.as_deref().and_then(|name| shared.pins(name));
-        let choices = shared.choices(owner(settings.pool.name.as_ref(), &settings.name));
+        let owner = owner(settings.pool.name.as_ref(), &settings.name);
+        let choices = shared.choices(owner.clone());
         let carried = |backend: &BackendSettings| SharedBackendState {
             counts: metrics.backend(&counts, &backend.id),
             admin_override: previous
                 .map(|route| route.carried_override(backend))
                 .unwrap_or_default(),
-            ..shared.get(backend, &settings.pool)
+            ..shared.get(backend, &settings.pool, &owner)
         };
         Self {
             name: settings.name.clone(),

@@ -9,14 +9,17 @@ use crate::upstream::backend_tls::{BackendKey, BackendTls};
 use crate::upstream::choice::pin::PinCookies;
 use crate::upstream::choice::pin_keys::PinKeys;
 use crate::upstream::choice::state::ChoiceState;
+use crate::upstream::ejection::ResponseHealth;
 use crate::upstream::health::Health;
 use crate::upstream::http1::idle_connections::{IdleConnections, IdlePlaces};
 use crate::upstream::pool::{Backend, SharedBackendState};
+use crate::upstream::probe::health::ProbeHealth;
 
-/// The health and the idle connections of all backends, and the choices of all pools.
+/// The health and the idle connections of all backends, and by pool what responses and probes show, and its choices.
 #[derive(Debug, Default)]
 pub struct SharedBackends {
     known: HashMap<BackendKey, SharedBackend>,
+    members: HashMap<(BackendsOwner, BackendKey), PoolMember>,
     choices: HashMap<BackendsOwner, Arc<ChoiceState>>,
     /// By the name of the pool.
     pins: HashMap<Arc<str>, Arc<PinCookies>>,
@@ -33,6 +36,14 @@ pub enum BackendsOwner {
     Route(Arc<str>),
 }
 
+/// What is known about a backend of one pool.
+#[derive(Debug, Default)]
+struct PoolMember {
+    responses: Arc<ResponseHealth>,
+    /// If it is probed.
+    probe: Option<Arc<ProbeHealth>>,
+}
+
 #[derive(Debug, Default)]
 struct SharedBackend {
     health: Arc<Health>,
@@ -43,18 +54,22 @@ struct SharedBackend {
 }
 
 impl SharedBackends {
-    /// Collects those of these backends; `places` are for the idle connections of new ones, `tls` for all that
-    /// are used.
+    /// Collects those of these backends and of what lists them; `places` are for the idle connections of new ones,
+    /// `tls` for all that are used.
     pub fn of<'b>(
-        backends: impl Iterator<Item = &'b Arc<Backend>>,
+        backends: impl Iterator<Item = (BackendsOwner, &'b Arc<Backend>)>,
         places: IdlePlaces,
         tls: PoolTlsClients,
     ) -> Self {
-        let shared = |b: &Arc<Backend>| {
-            let (health, idle) = (b.health.clone(), b.idle.clone());
-            (b.key(), SharedBackend { health, idle, tls: None, is_used: false })
-        };
-        Self { known: backends.map(shared).collect(), places, tls, ..Self::default() }
+        let mut shared = Self { places, tls, ..Self::default() };
+        for (owner, backend) in backends {
+            let (health, idle) = (backend.health.clone(), backend.idle.clone());
+            let (responses, probe) = (backend.responses.clone(), backend.probe.clone());
+            shared.members.insert((owner, backend.key()), PoolMember { responses, probe });
+            let known = SharedBackend { health, idle, tls: None, is_used: false };
+            shared.known.insert(backend.key(), known);
+        }
+        shared
     }
 
     /// Computes the pin cookies of a pool.
@@ -87,14 +102,23 @@ impl SharedBackends {
         }
     }
 
-    /// What is known of a backend of this pool.
-    pub fn get(&mut self, backend: &BackendSettings, pool: &PoolSettings) -> SharedBackendState {
+    /// What is known of a backend of this pool. Another probe starts without a result.
+    pub fn get(
+        &mut self,
+        backend: &BackendSettings,
+        pool: &PoolSettings,
+        owner: &BackendsOwner,
+    ) -> SharedBackendState {
         let new = || {
             let idle = Arc::new(IdleConnections::new(self.places.clone()));
             SharedBackend { idle, ..SharedBackend::default() }
         };
         let (id, address) = (backend.id.clone(), backend.address.clone());
         let key = BackendKey { id, address, tls: pool.tls.clone() };
+        let member = self.members.entry((owner.clone(), key.clone())).or_default();
+        if member.probe.as_ref().map(|known| &known.settings) != pool.probe.as_ref() {
+            member.probe = pool.probe.clone().map(|settings| Arc::new(ProbeHealth::new(settings)));
+        }
         let shared = self.known.entry(key).or_insert_with(new);
         if let (None, Some(settings)) = (&shared.tls, &pool.tls) {
             let client = self.tls.client(settings, &backend.address);
@@ -106,6 +130,8 @@ impl SharedBackends {
             health: shared.health.clone(),
             idle: shared.idle.clone(),
             tls: shared.tls.clone(),
+            responses: member.responses.clone(),
+            probe: member.probe.clone(),
             ..SharedBackendState::default()
         }
     }

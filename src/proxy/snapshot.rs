@@ -95,7 +95,9 @@ impl Snapshot {
             closing: metrics.closing_backend_connections.clone(),
             max: capacity.idle_backend_connections,
         };
-        let known = previous_routes.iter().flat_map(|route| route.pool.backends());
+        let known = previous_routes.iter().flat_map(|route| {
+            route.pool.backends().iter().map(|backend| (route.backends_owner(), backend))
+        });
         let mut shared = SharedBackends::of(known, places, pool_tls);
         for (pool, keys) in settings.pools.iter().zip(&pin_keys) {
             keys.iter().for_each(|keys| shared.add_pins(pool, keys));

@@ -1,5 +1,6 @@
 //! Probes backends that are down, so that they come back without a request having to fail first, and a quiet
-//! proxy does not show an old state. Other backends are never probed.
+//! proxy does not show an old state. Other backends are probed only if their pool has a `[pool.probe]`. Also ends
+//! ejections whose time is over.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,9 +9,11 @@ use std::time::Duration;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, interval, sleep};
 
+use super::pool_probes::PoolProbes;
 use crate::proxy::route::Route;
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
+use crate::telemetry::events::backend_readmitted;
 use crate::upstream::backend_tls::BackendKey;
 use crate::upstream::pool::Backend;
 use crate::upstream::probe::probe;
@@ -19,12 +22,15 @@ use crate::upstream::probe::probe;
 pub async fn run(state: Arc<ProxyState>) {
     let mut probes = JoinSet::new();
     let mut running: HashMap<BackendKey, AbortHandle> = HashMap::new();
+    let mut pool_probes = PoolProbes::default();
     let mut poll = interval(POLL_INTERVAL);
     loop {
         poll.tick().await;
         while probes.try_join_next().is_some() {}
         running.retain(|_, probe| !probe.is_finished());
         let snapshot = state.snapshot();
+        end_ejections(&snapshot, Instant::now());
+        pool_probes.start(&state, &snapshot, POLL_INTERVAL, &mut probes);
         for (route, backend) in due(&snapshot, Instant::now()) {
             if running.len() >= PROBES_MAX {
                 break;
@@ -46,12 +52,21 @@ pub async fn run(state: Arc<ProxyState>) {
     }
 }
 
+/// Ends the ejections that are over.
+fn end_ejections(snapshot: &Snapshot, now: Instant) {
+    for backend in snapshot.route_list.iter().flat_map(|route| route.pool.backends()) {
+        if backend.responses.end_ejection(now).is_some() {
+            backend_readmitted(&backend.id, &backend.counts.route.name);
+        }
+    }
+}
+
 /// The backends that are down and have not been tried for a while, the longest untried first, so that
 /// more than can be probed at a time take turns.
 fn due(snapshot: &Snapshot, now: Instant) -> Vec<(&Route, &Arc<Backend>)> {
     let mut due = Vec::new();
     for route in &snapshot.route_list {
-        for backend in route.pool.backends() {
+        for backend in route.pool.backends().iter().filter(|backend| backend.probe.is_none()) {
             due.extend(backend.health.probe_due(now).map(|tried| (tried, &**route, backend)));
         }
     }

@@ -1,5 +1,5 @@
-//! Lost backends: tunnels whose backend was removed from their route, or does not accept
-//! connections any more. `route.on_backend_loss` decides whether they stay open, are closed, or are
+//! Lost backends: tunnels whose backend was removed from their route, does not accept connections any more, or
+//! is down by its probe. `route.on_backend_loss` decides whether they stay open, are closed, or are
 //! closed after a time.
 
 use std::collections::{HashMap, HashSet};
@@ -11,7 +11,7 @@ use tokio::time::interval;
 use tracing::warn;
 use ws::TerminationReason;
 
-use crate::config::settings::OnBackendLoss;
+use crate::config::settings::pool::OnBackendLoss;
 use crate::control_protocol::Selection;
 use crate::proxy::route::Route;
 use crate::proxy::snapshot::Snapshot;
@@ -19,6 +19,7 @@ use crate::proxy::state::ProxyState;
 use crate::sessions::drain_plan::{DrainOutcome, DrainPlan};
 use crate::sessions::registry::SessionHandle;
 use crate::sys::clock::now;
+use crate::upstream::pool::Backend;
 
 /// Closes tunnels of lost backends as configured, until dropped.
 pub async fn run(state: Arc<ProxyState>) {
@@ -44,7 +45,15 @@ pub async fn run(state: Arc<ProxyState>) {
             let tunnels = sessions.len();
             // If too many drains are in progress, the next poll tries again.
             let Some(closing) = state.drains.start(selection, plan, &sessions) else { continue };
-            if has_backend(&snapshot, &backend) {
+            if is_down_by_probe(&snapshot, &backend) {
+                warn!(
+                    route,
+                    backend = id,
+                    tunnels,
+                    window_ms,
+                    "closing tunnels: the backend is down, its probes fail (route.on_backend_loss)"
+                );
+            } else if has_backend(&snapshot, &backend) {
                 warn!(
                     route,
                     backend = id,
@@ -147,14 +156,23 @@ impl LostBackends {
 
 /// Whether the backend's route still has it.
 fn has_backend(snapshot: &Snapshot, backend: &LostBackend) -> bool {
-    let route = snapshot.route_list.iter().find(|route| route.name == backend.route);
-    route.is_some_and(|route| route.pool.backends().iter().any(|known| known.id == backend.id))
+    find(snapshot, backend).is_some()
 }
 
-/// Whether the route still has this backend, and the backend is not ejected.
+fn is_down_by_probe(snapshot: &Snapshot, backend: &LostBackend) -> bool {
+    find(snapshot, backend).is_some_and(|backend| backend.is_down_by_probe())
+}
+
+fn find<'s>(snapshot: &'s Snapshot, backend: &LostBackend) -> Option<&'s Arc<Backend>> {
+    let route = snapshot.route_list.iter().find(|route| route.name == backend.route)?;
+    route.pool.backends().iter().find(|known| known.id == backend.id)
+}
+
+/// Whether the route still has this backend, which accepts connections and is not down by its probe. Failed
+/// responses do not count: a few clients could cause them, and must not close the tunnels of all others.
 fn is_serving(route: &Route, id: &str) -> bool {
     let backend = route.pool.backends().iter().find(|backend| &*backend.id == id);
-    backend.is_some_and(|backend| !backend.health.is_ejected())
+    backend.is_some_and(|backend| !backend.health.is_ejected() && !backend.is_down_by_probe())
 }
 
 const POLL_INTERVAL: Duration = Duration::from_secs(1);

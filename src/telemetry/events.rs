@@ -1,6 +1,8 @@
 //! Log messages about backends and about open tunnels.
 
 use std::fmt;
+use std::num::NonZeroU32;
+use std::time::Duration;
 
 use tracing::{debug, info, warn};
 use ws::{LimitKind, SessionPolicy, Side, Violation};
@@ -39,6 +41,62 @@ pub fn backend_held(id: &str, route: &str, uploads: u64) {
 /// Logs that an ejected backend accepted a connection again.
 pub fn backend_recovered(id: &str, route: &str) {
     info!(route, backend = id, "backend up: it accepts connections again");
+}
+
+/// Logs that a backend is ejected because responses to `clients` failed, last for this cause.
+pub fn backend_ejected(
+    id: &str,
+    route: &str,
+    cause: &dyn fmt::Display,
+    clients: usize,
+    time: Duration,
+) {
+    warn!(
+        route,
+        backend = id,
+        error = %cause,
+        clients,
+        time_ms = time.as_millis() as u64,
+        "backend ejected: responses failed; it is tried last for this time, and then as before"
+    );
+}
+
+/// Logs that responses of a backend fail, but that its pool does not allow to eject it. Callers log it at most
+/// once a minute.
+pub fn backend_not_ejected(id: &str, route: &str, cause: &dyn fmt::Display) {
+    warn!(
+        route,
+        backend = id,
+        error = %cause,
+        "backend not ejected although responses failed: half of the pool is ejected, or no other backend is up"
+    );
+}
+
+/// Logs that a backend is down because probes failed, the last one for this cause.
+pub fn backend_probed_down(
+    id: &str,
+    route: &str,
+    probe: &str,
+    error: &str,
+    [rise, fall]: [NonZeroU32; 2],
+) {
+    warn!(
+        route,
+        backend = id,
+        probe,
+        error,
+        "backend down: probes failed ({fall} in a row); it gets no requests until probes succeed ({rise} in a row)"
+    );
+}
+
+/// Logs that a backend is up because probes succeeded.
+pub fn backend_probed_up(id: &str, route: &str, probe: &str) {
+    info!(route, backend = id, probe, "backend up: it answers probes");
+}
+
+/// Logs that the time of an ejection is over.
+pub fn backend_readmitted(id: &str, route: &str) {
+    info!(route, backend = id, "backend readmitted: the time of its ejection is over");
 }
 
 /// One side of an open tunnel.

@@ -60,6 +60,8 @@ pub struct Connector<'a> {
     pub proxy_header: Vec<u8>,
     /// The time for all attempts together.
     pub limit: Duration,
+    /// Whether an attempt that fails counts against the backend.
+    pub records_failures: bool,
 }
 
 impl Connector<'_> {
@@ -127,6 +129,7 @@ impl Connector<'_> {
                 failed.reason = RejectReason::BackendTls(failure);
             }
             match failure {
+                ConnectFailure::Backend | ConnectFailure::Timeout if !self.records_failures => {}
                 ConnectFailure::Timeout if is_held => backend.record_held(uploads),
                 ConnectFailure::Backend | ConnectFailure::Timeout => {
                     backend.record_failure(started, &cause);
@@ -239,7 +242,10 @@ mod tests {
         limit: Duration,
     ) -> Result<(Socket, ConnectedBackend), ConnectError> {
         let (order, proxy_header) = (order.to_vec(), Vec::new());
-        assert_send(Connector { net, order, key, proxy_header, limit }.connect()).await
+        assert_send(
+            Connector { net, order, key, proxy_header, limit, records_failures: true }.connect(),
+        )
+        .await
     }
 
     /// A resolver that rotates the addresses in its answer with each lookup, as name servers do.

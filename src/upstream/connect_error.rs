@@ -4,7 +4,7 @@ use std::io;
 
 use rustix::io::Errno;
 
-use super::pool::Backend;
+use super::pool::{Backend, Pool};
 use crate::reject::RejectReason;
 
 /// Why there is no connection to any backend.
@@ -20,6 +20,19 @@ impl ConnectError {
     /// No attempt has failed yet.
     pub(super) fn new() -> Self {
         Self { reason: RejectReason::NoBackend, detail: String::new() }
+    }
+
+    /// No backend of this pool may be tried: those that are not drained are down by their probes.
+    pub fn probed_down(pool: &Pool) -> Self {
+        let mut error = Self::new();
+        for backend in pool
+            .backends()
+            .iter()
+            .filter(|backend| backend.is_down_by_probe() && !backend.is_draining())
+        {
+            error.push(backend, &backend.problem().unwrap_or_default());
+        }
+        error
     }
 
     /// Adds a backend that failed for this cause.

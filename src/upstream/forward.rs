@@ -44,6 +44,9 @@ pub trait ForwardObserver {
     fn connected(&mut self, backend: &Arc<Backend>);
     /// There is no connection to any backend.
     fn not_connected(&mut self, failed: &ConnectError);
+    /// The backend sent a valid response head, or none for this reason. A failure that the client may have caused
+    /// is not reported.
+    fn responded(&mut self, backend: &Backend, response: Result<(), RejectReason>);
     /// An interim response (1xx) for the client.
     fn interim(&self, response: &Response<()>);
 }
@@ -91,12 +94,7 @@ where
     let upload = RequestBody { body, activity };
     let mut request = request.map(|()| upload.map_err(Into::into).boxed_unsync());
     // A request that cannot be repeated must not meet the backend closing the connection.
-    let mut wanted = keep_alive.map(|keep_alive| Wanted {
-        client: forwarded.client.addr,
-        limits: forwarded.policy.response_head,
-        max_idle: if may_repeat { keep_alive } else { keep_alive.min(UNREPEATABLE_IDLE_MAX) },
-        is_proven: !may_repeat,
-    });
+    let mut wanted = keep_alive.map(|keep_alive| wanted(forwarded, keep_alive, may_repeat));
     loop {
         let connected = connector.connect_or_reuse(wanted.take()).await;
         let BackendConnection { link, to } = connected.map_err(|failed| {
@@ -123,15 +121,19 @@ where
             true => waiting.await,
             false => to.backend.idle.give_up_while(waiting).await,
         };
+        let is_sent = !kind.has_body || idle.activity().is_request_sent();
         match received {
             Ok(response) => {
-                let (response, body, hint) = checked(response, rules, kind)?;
-                let is_sent = !kind.has_body || idle.activity().is_request_sent();
+                let checked = checked(response, rules, kind);
+                let (response, body, hint) = report(observer, &to.backend, is_sent, checked)?;
                 let keep = keep_alive.filter(|_| is_sent).and_then(|most| hint.apply(most));
                 let body = ResponseBody::new(body, exchange, idle, to, keep);
                 return Ok(response.map(|()| body));
             }
-            Err(reason) if !is_used => return Err(exchange.into_reason(reason)),
+            Err(reason) if !is_used => {
+                let failed = Err(exchange.into_reason(reason));
+                return report(observer, &to.backend, is_sent, failed);
+            }
             // The backend may have worked on it.
             Err(reason) if sent.elapsed() > REPEAT_WITHIN => return Err(reason),
             Err(reason) => {
@@ -145,6 +147,32 @@ where
             }
         }
     }
+}
+
+/// The used connection that a request may take.
+fn wanted(forwarded: &ForwardedHeaders<'_>, keep_alive: Duration, may_repeat: bool) -> Wanted {
+    Wanted {
+        client: forwarded.client.addr,
+        limits: forwarded.policy.response_head,
+        max_idle: if may_repeat { keep_alive } else { keep_alive.min(UNREPEATABLE_IDLE_MAX) },
+        is_proven: !may_repeat,
+    }
+}
+
+/// Reports the response of a backend to the observer. If the request was not sent as a whole, the client may be
+/// the cause of a failure.
+fn report<T>(
+    observer: &mut (dyn ForwardObserver + Send + Sync),
+    backend: &Backend,
+    is_sent: bool,
+    response: Result<T, RejectReason>,
+) -> Result<T, RejectReason> {
+    match &response {
+        Ok(_) => observer.responded(backend, Ok(())),
+        Err(reason) if is_sent => observer.responded(backend, Err(*reason)),
+        Err(_) => {}
+    }
+    response
 }
 
 /// Waits for the response head, as long as there is progress.

@@ -128,14 +128,12 @@ pub async fn upgrade(
             );
             Err(UpgradeFailure::Declined(response.map(|()| body)))
         }
-        // Only connection attempts count for or against a backend: an invalid response may be caused by
-        // what this client sent, and must not eject the backend for all clients.
         Err(reason) => Err(reason.into()),
     }
 }
 
 /// The response of a backend.
-enum BackendResponse {
+pub(super) enum BackendResponse {
     Switching { head: response::Parts, stream: Socket, after_head: Bytes },
     Declined { head: response::Parts, body: Incoming, exchange: BackendExchange },
 }
@@ -147,12 +145,16 @@ enum CheckedResponse {
 }
 
 /// What the backend selected from the client's offer.
-struct Negotiated {
+pub(super) struct Negotiated {
     extensions: Vec<Extension>,
     subprotocol: Option<SelectedSubprotocol>,
 }
 
-async fn send_request(
+/// Sends a request without a body, and waits for the response head.
+///
+/// # Errors
+/// [`RejectReason::BackendHandshakeInvalid`] if the response is malformed or missing.
+pub(super) async fn send_request(
     stream: Socket,
     limits: HeadLimits,
     request: Request<()>,
@@ -187,7 +189,8 @@ fn check_response(
 ) -> Result<CheckedResponse, RejectReason> {
     match response {
         BackendResponse::Switching { mut head, stream, after_head } => {
-            let negotiated = check_switching(&head, handshake, offered, policy.strict)
+            let Handshake { key, subprotocols, .. } = handshake;
+            let negotiated = check_switching(&head, key, subprotocols, offered, policy.strict)
                 .map_err(RejectReason::BackendHandshakeInvalid)?;
             let response = head::switching_response(&mut head, &negotiated.extensions, rules)?;
             Ok(CheckedResponse::Switching { negotiated, response, stream, after_head })
@@ -205,9 +208,13 @@ fn check_response(
 /// Checks a 101 as RFC 6455 4.1 requires. A 101 has no body, whatever its `Content-Length` and
 /// `Transfer-Encoding` say (RFC 9112 6.3, rule 1): they are ignored, and the tunnel starts after the
 /// head.
-fn check_switching(
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn check_switching(
     head: &response::Parts,
-    handshake: &Handshake,
+    key: &str,
+    subprotocols: &[String],
     offered: &[Extension],
     strict: Strictness,
 ) -> Result<Negotiated, &'static str> {
@@ -223,12 +230,12 @@ fn check_switching(
     }
     let wrong = "101 response with a wrong Sec-WebSocket-Accept";
     let accept = single_value(headers, &SEC_WEBSOCKET_ACCEPT, wrong)?.ok_or(wrong)?;
-    if accept.as_bytes() != accept_key(&handshake.key).as_bytes() {
+    if accept.as_bytes() != accept_key(key).as_bytes() {
         return Err(wrong);
     }
     Ok(Negotiated {
         extensions: check_extensions(headers, offered)?,
-        subprotocol: check_subprotocol(headers, &handshake.subprotocols, strict)?,
+        subprotocol: check_subprotocol(headers, subprotocols, strict)?,
     })
 }
 

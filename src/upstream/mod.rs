@@ -10,6 +10,7 @@ pub(crate) mod backend_tls;
 pub(crate) mod choice;
 pub(crate) mod connect;
 pub(crate) mod connect_error;
+pub(crate) mod ejection;
 pub(crate) mod forward;
 pub(crate) mod forwarded_headers;
 pub(crate) mod handshake;
@@ -20,6 +21,7 @@ pub(crate) mod negotiate;
 pub(crate) mod pool;
 pub(crate) mod probe;
 pub(crate) mod resolve;
+pub(crate) mod response_outcome;
 #[cfg(test)]
 pub(crate) mod scripted;
 pub(crate) mod tls_failure;

@@ -15,8 +15,10 @@ use super::choice::load::BackendLoad;
 use super::choice::pin::PinCookies;
 use super::choice::rendezvous::KeyHash;
 use super::choice::state::ChoiceState;
+use super::ejection::ResponseHealth;
 use super::health::Health;
 use super::http1::idle_connections::IdleConnections;
+use super::probe::health::{ProbeHealth, ProbeState};
 use super::resolve::CachedResolver;
 use crate::client::ClientKey;
 use crate::config::settings::choice::{Balance, ChoiceSettings};
@@ -48,6 +50,10 @@ pub struct Backend {
     pub max_tunnels: Option<usize>,
     /// Its tunnels and requests, of all routes that use its pool, if the pool counts them; kept across reloads.
     pub load: Arc<BackendLoad>,
+    /// What responses show; kept across reloads.
+    pub responses: Arc<ResponseHealth>,
+    /// What `[pool.probe]` shows, if there is one; kept across reloads.
+    pub probe: Option<Arc<ProbeHealth>>,
     /// Metrics; kept across reloads.
     pub counts: Arc<BackendCounts>,
     /// Connections for further requests; kept across reloads.
@@ -78,6 +84,10 @@ pub struct Pool {
 pub struct SharedBackendState {
     /// Results of recent connection attempts.
     pub health: Arc<Health>,
+    /// Results of recent responses.
+    pub responses: Arc<ResponseHealth>,
+    /// Results of probes.
+    pub probe: Option<Arc<ProbeHealth>>,
     /// Connections that wait for a request.
     pub idle: Arc<IdleConnections>,
     /// Metrics of the backend.
@@ -99,9 +109,58 @@ impl Backend {
         self.admin_override.drain.is_draining()
     }
 
-    /// What connection attempts showed, unless an operator has drained it.
+    /// What connection attempts, responses and probes showed, unless an operator has drained it.
     pub fn state(&self) -> BackendState {
-        if self.is_draining() { BackendState::Drained } else { self.health.state() }
+        if self.is_draining() { BackendState::Drained } else { self.shown_state() }
+    }
+
+    /// What connection attempts, responses and probes showed; never [`BackendState::Drained`].
+    pub fn shown_state(&self) -> BackendState {
+        let probed = self.probe.as_ref().map(|probe| probe.state());
+        let state = self.health.state();
+        match (probed, state) {
+            (Some(ProbeState::Down), _) => BackendState::Down,
+            (_, _) if self.is_ejected() => BackendState::Down,
+            // A connection that fails between two probes is one failure.
+            (Some(ProbeState::Up), _) => BackendState::Up,
+            (_, BackendState::Up) if self.responses.is_returning() => BackendState::Untried,
+            (_, state) => state,
+        }
+    }
+
+    /// Whether its probes have failed, so that it gets no requests.
+    pub fn is_down_by_probe(&self) -> bool {
+        self.probe.as_ref().is_some_and(|probe| probe.state() == ProbeState::Down)
+    }
+
+    /// Whether it is tried after the others of its pool: connection attempts or responses failed.
+    pub fn is_ejected(&self) -> bool {
+        self.responses.is_ejected() || self.health.is_ejected()
+    }
+
+    /// When it last came back, after failed connection attempts, responses or probes.
+    pub fn recovered_at(&self) -> Option<Instant> {
+        let probed = self.probe.as_ref().and_then(|probe| probe.recovered_at());
+        self.health.recovered_at().max(self.responses.recovered_at()).max(probed)
+    }
+
+    /// Why it is not up, as far as known: what failed, and what ends it.
+    pub fn problem(&self) -> Option<String> {
+        if let Some((probe, cause)) = self.probe.as_ref().and_then(|p| Some((p, p.cause()?))) {
+            return Some(format!("{} probe failed: {cause}", probe.settings.kind.as_str()));
+        }
+        if let Some(ejection) = self.responses.ejection() {
+            let left = ejection.until.saturating_duration_since(Instant::now()).as_secs() + 1;
+            return Some(format!("ejected for another {left}s: {}", ejection.cause));
+        }
+        let text = match self.health.is_ejected() {
+            true => "connection attempts failed in a row; it is tried last until one succeeds",
+            false if self.shown_state() == BackendState::Down => {
+                "the last connection attempt failed"
+            }
+            false => return None,
+        };
+        Some(text.to_owned())
     }
 
     /// What identifies the backend beyond its pool.
@@ -145,8 +204,7 @@ impl Pool {
         mut carried: impl FnMut(&BackendSettings) -> SharedBackendState,
     ) -> Self {
         let build = |settings: &BackendSettings| {
-            let SharedBackendState { health, idle, counts, admin_override, tls } =
-                carried(settings);
+            let of: SharedBackendState = carried(settings);
             Arc::new(Backend {
                 id: Arc::clone(&settings.id),
                 address: settings.address.clone(),
@@ -155,11 +213,13 @@ impl Pool {
                 is_canary: settings.is_canary,
                 max_tunnels: settings.max_tunnels,
                 load: state.load_of(&settings.id),
-                admin_override,
-                health,
-                counts,
-                idle,
-                tls,
+                admin_override: of.admin_override,
+                health: of.health,
+                responses: of.responses,
+                probe: of.probe,
+                counts: of.counts,
+                idle: of.idle,
+                tls: of.tls,
                 resolver: CachedResolver::default(),
             })
         };

@@ -10,8 +10,9 @@ use tokio::net::{TcpListener, TcpStream};
 use super::connect::ConnectedBackend;
 use super::forwarded_headers::{ForwardedHeaders, ForwardingPolicy};
 use super::health::Health;
-use super::pool::Backend;
+use super::pool::{Backend, Pool};
 use crate::client::{ClientInfo, KeyPrefixes};
+use crate::config::settings::pool::{BackendSettings, PoolSettings};
 use crate::config::values::backend_address::BackendAddress;
 use crate::http::forwarded::Forwarded;
 use crate::net::network::TargetAddr;
@@ -29,11 +30,28 @@ pub(crate) fn backend_at((host, port): (&str, u16)) -> Arc<Backend> {
         max_tunnels: None,
         load: Default::default(),
         health: Arc::new(Health::default()),
+        responses: Arc::default(),
+        probe: None,
         counts: Default::default(),
         idle: Default::default(),
         tls: None,
         resolver: Default::default(),
     })
+}
+
+/// A pool of this many backends with the ids `0`, `1` and so on.
+pub(crate) fn pool_of(backends: usize) -> Pool {
+    let one = |index: usize| BackendSettings {
+        id: index.to_string().into(),
+        address: BackendAddress::Tcp { host: "127.0.0.1".into(), port: 9 },
+        weight: NonZeroU32::MIN,
+        is_backup: false,
+        is_canary: false,
+        max_tunnels: None,
+        cookie_value: None,
+    };
+    let settings = PoolSettings::of_route((0..backends).map(one).collect());
+    Pool::new(&settings, Arc::default(), None, |_| Default::default())
 }
 
 /// A backend at the address of a listener.

@@ -6,7 +6,7 @@ use tokio::io::AsyncWriteExt;
 use crate::check_command::{check_errors, config, config_folder, run};
 use crate::support::control::CONTROL;
 use crate::support::tls_backend::{TestIssuer, TlsBackend, VALID};
-use crate::support::{Client, Proxy, read_body, read_response, upgrade, wire};
+use crate::support::{Client, Proxy, read_body, read_response, upgrade, wire, within_timeout};
 
 /// A route to a pool with these backends and these keys of `[pool.tls]`.
 pub fn tls_pool(backends: &str, keys: &str) -> String {
@@ -175,4 +175,28 @@ async fn unix_sockets_are_encrypted_too() {
     let client = Client::new(&proxy).await;
     assert_eq!(report(&client).await["sni"], "app.internal");
     assert_echoes(&client).await;
+}
+
+#[tokio::test]
+async fn probes_are_encrypted_too() {
+    let issuer = TestIssuer::new();
+    issuer.issue("app", &["app.internal"], VALID);
+    let socket = issuer.path("app.sock");
+    let Some(_backend) = TlsBackend::start(&issuer, "app", json!({"unix": &socket})) else {
+        return;
+    };
+    let ca = format!("ca = \"{}\"", issuer.path("ca.pem"));
+    let probe = "[pool.probe]\nkind = \"http\"\ninterval = \"1s\"\nfall = 1";
+    for (name, state) in [("app.internal", "up"), ("other.internal", "down")] {
+        let keys = format!("{ca}\nserver_name = \"{name}\"\n{probe}");
+        let proxy = Proxy::start(&tls_pool(&format!("unix:{socket}"), &keys)).await;
+        let row = |status: &Value| status["pools"][0]["backends"][0].clone();
+        let row = row(&proxy.status(state, |status| row(status)["state"] == state).await);
+        let problem = row["problem"].as_str().unwrap_or_default();
+        assert_eq!(problem.contains("app.internal"), state == "down", "{row}");
+        let end = if state == "up" { "succeeded" } else { "failed" };
+        let ended =
+            async || proxy.scrape().await.sum("tidegate_backend_probes_total", &[("outcome", end)]);
+        within_timeout("a probe", async { while ended().await == 0.0 {} }).await;
+    }
 }

@@ -26,13 +26,14 @@ impl ControlFrame {
         self.bytes.get(..usize::from(self.len)).unwrap_or_default()
     }
 
-    pub(crate) fn ping(to: Side, payload: [u8; 8], entropy: &mut impl Entropy) -> Self {
+    /// A Ping frame.
+    pub fn ping(to: Side, payload: [u8; 8], entropy: &mut impl Entropy) -> Self {
         Self::unmasked(OPCODE_PING, &[&payload]).masked_for(to, entropy)
     }
 
     /// A Close frame. Without a code its payload is empty; otherwise it holds the code and the
     /// first [`CLOSE_REASON_MAX`] bytes of `reason`.
-    pub(crate) fn close(
+    pub fn close(
         to: Side,
         code: Option<CloseCode>,
         reason: &str,

@@ -23,6 +23,7 @@ use crate::reject::RejectReason;
 use crate::reject::drop_reason::DropReason;
 use crate::telemetry::metrics::chosen_by::ChosenBy;
 use crate::upstream::choice::key::ChoiceKey;
+use crate::upstream::connect_error::ConnectError;
 use crate::upstream::pool::Backend;
 use crate::upstream::pool::choosing::{NoChoice, Prediction};
 
@@ -265,23 +266,11 @@ impl ExplainTrail {
         let Prediction { backends: order, chosen_by } =
             match route.pool.predict(&choice, &*state.net) {
                 Ok(prediction) => prediction,
-                Err(NoChoice::Drained) => {
-                    self.fail("backend", drained::describe(state, route), key);
-                    return Err(RejectReason::Draining);
-                }
-                Err(NoChoice::Full) => {
-                    let key = Some(route.pool.max_tunnels_key().to_owned());
-                    let result = format!(
-                        "{}; {} handshakes wait",
-                        RejectReason::BackendsFull,
-                        route.pool.state().queue.len()
-                    );
-                    self.fail("backend", result, key);
-                    return Err(RejectReason::BackendsFull);
-                }
+                Err(none) => return Err(self.no_backend(state, route, none)),
             };
         let show = |backend: &std::sync::Arc<Backend>| {
             let (weight, state) = (backend.effective_weight(), backend.state());
+            let problem = backend.problem().map_or(String::new(), |problem| format!(": {problem}"));
             let backup = if backend.is_backup { ", backup" } else { "" };
             let canary = if backend.is_canary { ", canary" } else { "" };
             let part = route.pool.weight_now(backend, Instant::now()) / f64::from(weight.get());
@@ -290,7 +279,7 @@ impl ExplainTrail {
                 _ => format!(", slow start at {:.0} %", 100.0 * part),
             };
             format!(
-                "{} (weight {weight}{canary}{backup}{slow_start}, {})",
+                "{} (weight {weight}{canary}{backup}{slow_start}, {}{problem})",
                 backend.id,
                 state.as_str()
             )
@@ -298,6 +287,10 @@ impl ExplainTrail {
         let rest: Vec<String> = order.iter().skip(1).map(show).collect();
         let then =
             if rest.is_empty() { String::new() } else { format!("; then {}", rest.join(", ")) };
+        let down = route.pool.backends().iter().filter(|backend| backend.is_down_by_probe());
+        let down: Vec<String> = down.map(show).collect();
+        let down =
+            if down.is_empty() { String::new() } else { format!("; not {}", down.join(", ")) };
         let tls = match route.pool.is_verified() {
             Some(true) => ", over TLS",
             Some(false) => ", over TLS without verification",
@@ -306,7 +299,7 @@ impl ExplainTrail {
         let of_pool = route.pool.name.as_deref().map(|name| format!(" of pool \"{name}\"{tls}"));
         let reason = choice_reason(chosen_by, hash, choice.key);
         let result = format!(
-            "{}{reason}{then}{}",
+            "{}{reason}{then}{down}{}",
             order.first().map_or_else(String::new, show),
             of_pool.unwrap_or_default()
         );
@@ -316,6 +309,26 @@ impl ExplainTrail {
         }
         self.pass("backend", result, key);
         Ok(())
+    }
+
+    /// Says why no backend may be tried, and returns the reason of the rejection.
+    fn no_backend(&mut self, state: &ProxyState, route: &Route, none: NoChoice) -> RejectReason {
+        let key = route.pool.backends_key();
+        let (reason, result, key) = match none {
+            NoChoice::Drained => (RejectReason::Draining, drained::describe(state, route), key),
+            NoChoice::ProbedDown => {
+                let failed = ConnectError::probed_down(&route.pool);
+                (failed.reason, failed.detail, "pool.probe")
+            }
+            NoChoice::Full => {
+                let reason = RejectReason::BackendsFull;
+                let waiting = route.pool.state().queue.len();
+                let result = format!("{reason}; {waiting} handshakes wait");
+                (reason, result, route.pool.max_tunnels_key())
+            }
+        };
+        self.fail("backend", result, Some(key.to_owned()));
+        reason
     }
 
     fn limits(&mut self, route: &Route) {

@@ -197,7 +197,8 @@ fn pool(route: &Route, failures: &dyn Fn(&Backend) -> Option<u64>) -> Value {
         let counts = &backend.counts;
         json!({
             "id": &*backend.id,
-            "state": backend.health.state().as_str(),
+            "state": backend.shown_state().as_str(),
+            "problem": backend.problem(),
             "drained": backend.is_draining(),
             "backup": backend.is_backup,
             "canary": backend.is_canary,
@@ -207,6 +208,7 @@ fn pool(route: &Route, failures: &dyn Fn(&Backend) -> Option<u64>) -> Value {
             "tunnels_max": backend.max_tunnels,
             "opened": counts.opened.get(),
             "connect_failures": failures(backend),
+            "ejections": counts.ejections.get(),
         })
     };
     json!({

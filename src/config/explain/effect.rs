@@ -1,6 +1,7 @@
 //! When a changed key takes effect, and what happens to open tunnels.
 
-use crate::config::settings::{DrainSettings, OnBackendLoss};
+use crate::config::settings::DrainSettings;
+use crate::config::settings::pool::OnBackendLoss;
 use crate::config::toml::key_path::without_indices;
 use crate::config::values::units::show_duration;
 

@@ -17,6 +17,7 @@ pub(crate) mod pin;
 pub(crate) mod policy;
 pub(crate) mod pool_tls;
 pub(crate) mod pools;
+pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod routes;
 pub(crate) mod scope;

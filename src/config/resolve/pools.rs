@@ -12,17 +12,18 @@ use super::defaults::{count, value_or};
 use super::names::UniqueNames;
 use super::pin::check_cookie_values;
 use super::pool_tls::pool_tls;
+use super::probe::probe;
 use crate::config::schema::ConfigFile;
 use crate::config::schema::pool::{BackendItem, PoolTable};
 use crate::config::schema::route::RouteTable;
 use crate::config::settings::Settings;
-use crate::config::settings::choice::ChoiceSettings;
-use crate::config::settings::pool::{BackendSettings, PoolSettings};
+use crate::config::settings::pool::{BackendSettings, OnBackendLoss, PoolSettings};
 use crate::config::toml::diagnostic::{Location, Problem};
 use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::config::toml::nearest::nearest;
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
+use crate::config::values::close_reason::BackendLossPolicy;
 use crate::config::values::pool::{PoolChoice, PoolName};
 use crate::config::values::scalars::{Label, OrOff, Weight};
 
@@ -67,17 +68,11 @@ impl<'f> Pools<'f> {
         route: &RouteTable,
         sink: &mut DiagnosticSink<'_>,
     ) -> Arc<PoolSettings> {
-        let own = || PoolSettings {
-            name: None,
-            backends: Vec::new(),
-            choice: ChoiceSettings::default(),
-            tls: None,
-        };
         let Some(Located { value: PoolChoice(Some(name)), location }) = route.pool.located() else {
             let backends = backends(&route.backends, self.addresses, sink);
             check_cookie_values(&route.backends, false, sink);
             check_canaries(&route.backends, None, sink);
-            return Arc::new(PoolSettings { backends, ..own() });
+            return Arc::new(PoolSettings::of_route(backends));
         };
         if !matches!(route.backends, Parsed::Missing) {
             let problem = Problem::new("this route lists backends of its own as well");
@@ -90,7 +85,7 @@ impl<'f> Pools<'f> {
         if found.is_none() && !self.is_incomplete {
             sink.report(location, self.unknown(name));
         }
-        found.cloned().unwrap_or_else(|| Arc::new(own()))
+        found.cloned().unwrap_or_else(|| Arc::new(PoolSettings::of_route(Vec::new())))
     }
 
     fn add(
@@ -107,14 +102,23 @@ impl<'f> Pools<'f> {
         check_cookie_values(&table.backends, has_pin, sink);
         check_queue(&table.choice, &table.backends, sink);
         check_canaries(&table.backends, Some(&table.choice.canary), sink);
+        let probe = probe(&table.probe, sink);
+        let keep = BackendLossPolicy(OnBackendLoss::Keep);
+        let on_backend_loss = value_or(&table.on_backend_loss, keep).0;
         let Some(Located { value: PoolName(name), location }) = table.name.located() else {
             return;
         };
         let owner = &table.location.key;
         names.reserve(name, owner, location, "give each pool its own name", sink);
         self.by_name.entry(name.clone()).or_insert(self.named.len());
-        let name = Some(name.clone());
-        self.named.push(Arc::new(PoolSettings { name, backends, choice, tls }));
+        self.named.push(Arc::new(PoolSettings {
+            name: Some(name.clone()),
+            backends,
+            choice,
+            on_backend_loss,
+            probe,
+            tls,
+        }));
     }
 
     fn unknown(&self, name: &str) -> Problem {

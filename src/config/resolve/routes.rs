@@ -18,7 +18,7 @@ use super::scope::KeyScope;
 use crate::config::schema::ConfigFile;
 use crate::config::schema::route::RouteTable;
 use crate::config::settings::{
-    Compression, ListenerSettings, LogRequests, OnBackendLoss, RouteSettings, Settings,
+    Compression, ListenerSettings, LogRequests, RouteSettings, Settings,
 };
 use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::late_diagnostic::LateDiagnostic;
@@ -130,10 +130,10 @@ impl<'f> Routes<'f> {
             log_requests: value_or(&route.log_requests, LogRequests::OneOf(NonZeroU32::MIN)),
             tunnels: value_or(&route.tunnels, OrOff(None)).0.map(count),
             compression: value_or(&route.compression, Compression::Inspect),
-            pool,
+            pool: pool.clone(),
             on_backend_loss: value_or(
                 &route.on_backend_loss,
-                BackendLossPolicy(OnBackendLoss::Keep),
+                BackendLossPolicy(pool.on_backend_loss),
             )
             .0,
             maintenance_file: optional_file(&route.maintenance_file, self.dir),

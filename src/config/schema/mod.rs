@@ -5,6 +5,7 @@
 pub(crate) mod limits;
 pub(crate) mod listener;
 pub(crate) mod pool;
+pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod route;
 

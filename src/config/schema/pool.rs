@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::probe::{ProbeTable, probe};
 use crate::config::settings::choice::{Balance, SameSite};
 use crate::config::toml::diagnostic::Location;
 use crate::config::toml::reader::TableReader;
@@ -12,6 +13,7 @@ use crate::config::toml::scalar::type_mismatch;
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
 use crate::config::values::backend_address::BackendAddress;
+use crate::config::values::close_reason::BackendLossPolicy;
 use crate::config::values::cookie::{CookieDomain, CookieName, CookiePath, CookieValue};
 use crate::config::values::hash_source::{CanaryMark, HashSource};
 use crate::config::values::pool::{CertificateName, PoolName, SniName, TrustedIssuers};
@@ -25,6 +27,8 @@ pub(crate) struct PoolTable {
     pub(crate) location: Location,
     pub(crate) name: Parsed<PoolName>,
     pub(crate) backends: Parsed<Vec<Located<BackendItem>>>,
+    pub(crate) on_backend_loss: Parsed<BackendLossPolicy>,
+    pub(crate) probe: ProbeTable,
     pub(crate) choice: ChoiceKeys,
     pub(crate) tls: Parsed<Option<PoolTlsTable>>,
 }
@@ -87,6 +91,8 @@ pub(crate) fn pool(table: &mut TableReader<'_, '_, '_>) -> PoolTable {
         location: table.location().clone(),
         name: table.require("name", "write the name that routes use: name = \"chat\"", name),
         backends: table.require("backends", BACKENDS, backends),
+        on_backend_loss: table.get("on_backend_loss"),
+        probe: table.table("probe", probe),
         choice: ChoiceKeys {
             hash: table.get("hash"),
             balance: table.get("balance"),

@@ -3,8 +3,10 @@
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::choice::ChoiceSettings;
+use super::probe::ProbeSettings;
 use crate::config::values::backend_address::BackendAddress;
 
 /// The backends of one or several routes.
@@ -16,8 +18,26 @@ pub struct PoolSettings {
     pub backends: Vec<BackendSettings>,
     /// Which of them a request goes to.
     pub choice: ChoiceSettings,
+    /// What happens to the tunnels of a lost backend, unless a route says otherwise.
+    pub on_backend_loss: OnBackendLoss,
+    /// How the backends are probed; `None`: only those that do not accept connections, with a connection.
+    pub probe: Option<ProbeSettings>,
     /// How connections to the backends are encrypted; `None` if they are not.
     pub tls: Option<Arc<PoolTlsSettings>>,
+}
+
+impl PoolSettings {
+    /// The pool of a route that lists its backends itself.
+    pub fn of_route(backends: Vec<BackendSettings>) -> Self {
+        Self {
+            name: None,
+            backends,
+            choice: ChoiceSettings::default(),
+            on_backend_loss: OnBackendLoss::Keep,
+            probe: None,
+            tls: None,
+        }
+    }
 }
 
 /// TLS to the backends of a pool.
@@ -43,6 +63,17 @@ pub struct ClientCertificate {
     pub chain: PathBuf,
     /// The private key.
     pub key: PathBuf,
+}
+
+/// What happens to the tunnels of a lost backend, one that was removed or is down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnBackendLoss {
+    /// They stay open.
+    Keep,
+    /// They are closed as in a drain.
+    Drain,
+    /// They are closed as in a drain if the backend is still lost after this time.
+    CloseAfter(Duration),
 }
 
 /// One backend of a pool.

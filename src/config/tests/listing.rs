@@ -181,12 +181,22 @@ records_per_client = "9/s"
 [[pool]]
 name = "chat"
 backends = ["c:1", { address = "d:1", weight = 2, id = "d" }]
+on_backend_loss = "10m"
+probe = { kind = "websocket", path = "/probe", host = "chat.example.com", headers = ["X-Probe: 1"], subprotocol = "v1", interval = "1m", timeout = "1s", rise = 1, fall = 1 }
 [pool.tls]
 ca = "/etc/ca.pem"
 server_name = "app.internal"
 verify_name = "192.0.2.1"
 certificate = "/etc/client.pem"
 key = "/etc/client.key"
+
+[[pool]]
+name = "http"
+backends = ["c:1"]
+
+[pool.probe]
+kind = "http"
+status = [204, "4xx"]
 
 [[route]]
 host = "pool.example.com"

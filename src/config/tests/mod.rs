@@ -68,6 +68,7 @@ mod listing;
 mod policies;
 mod pool_tls;
 mod pools;
+mod probes;
 mod reading;
 mod route_overrides;
 mod rules;

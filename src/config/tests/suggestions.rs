@@ -74,7 +74,7 @@ fn similar_key_in_same_table_comes_first() {
     assert_eq!(
         errors_below("[limits]\ninterval = \"5s\""),
         ["limits.interval: unknown key \
-          (\"interval\" belongs in [heartbeat] or in [route.heartbeat])"]
+          (\"interval\" belongs in [heartbeat] or in [pool.probe] or in [route.heartbeat])"]
     );
 }
 

@@ -157,7 +157,7 @@ impl TomlValue for tracing::Level {
     }
 }
 
-fn choice<T: Clone>(value: &DeValue<'_>, choices: &[(&str, T)]) -> Result<T, Problem> {
+pub(super) fn choice<T: Clone>(value: &DeValue<'_>, choices: &[(&str, T)]) -> Result<T, Problem> {
     let names = alternatives(choices.iter().map(|(name, _)| *name));
     let Some(text) = value.as_str() else {
         return Err(type_mismatch(&names, value));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 use ws::CLOSE_REASON_MAX;
 
-use crate::config::settings::OnBackendLoss;
+use crate::config::settings::pool::OnBackendLoss;
 use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::scalar::text;
 use crate::config::toml::value::TomlValue;

@@ -15,6 +15,7 @@ pub(crate) mod origin;
 pub(crate) mod origin_rule;
 pub(crate) mod patterns;
 pub(crate) mod pool;
+pub(crate) mod probe;
 pub(crate) mod scalars;
 pub(crate) mod share;
 pub(crate) mod targets;

@@ -83,6 +83,10 @@ pub struct BackendCounts {
     pub opened: Counter,
     /// Attempts to connect to the backend that failed.
     pub connect_failures: Counter,
+    /// Ejections because of failed responses.
+    pub ejections: Counter,
+    /// Successful and failed probes of `[pool.probe]`.
+    pub probes: [Counter; 2],
 }
 
 impl ListenerCounts {

@@ -284,7 +284,7 @@ impl Scrape {
         });
         text.gauges(
             "backend_state",
-            "1 for the state of the backend: up or down by its last connection attempt, untried, or drained",
+            "1 for the state of the backend: up, down, untried, or drained",
             None,
             states,
         )?;
@@ -296,6 +296,20 @@ impl Scrape {
                 .iter()
                 .map(|backend| (of(&backend.counts), backend.counts.connect_failures.get())),
         )?;
+        text.counters(
+            "backend_ejections",
+            "Ejections of the backend because of failed responses",
+            None,
+            backends.iter().map(|backend| (of(&backend.counts), backend.counts.ejections.get())),
+        )?;
+        let probes = backends.iter().flat_map(|backend| {
+            let [route, id] = of(&backend.counts);
+            PROBE_OUTCOMES
+                .into_iter()
+                .zip(&backend.counts.probes)
+                .map(move |(outcome, count)| ([route, id, ("outcome", outcome)], count.get()))
+        });
+        text.counters("backend_probes", "Probes of the backend by `[pool.probe]`", None, probes)?;
         text.gauges(
             "backend_connections_idle",
             "Connections to backends that wait for a plain HTTP request",
@@ -304,6 +318,9 @@ impl Scrape {
         )
     }
 }
+
+/// In the order of [`BackendCounts::probes`].
+const PROBE_OUTCOMES: [&str; 2] = ["succeeded", "failed"];
 
 fn of(backend: &BackendCounts) -> Labels<'_, 2> {
     [("route", &backend.route.name), ("backend", &backend.id)]

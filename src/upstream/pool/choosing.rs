@@ -68,6 +68,8 @@ pub struct Prediction {
 pub enum NoChoice {
     /// An operator has drained every backend.
     Drained,
+    /// The probes of every backend that is not drained have failed.
+    ProbedDown,
     /// Every backend has `max_tunnels`.
     Full,
 }
@@ -94,8 +96,8 @@ impl Pool {
         }
     }
 
-    /// The backends that a request tries, without those that are drained and, for a tunnel, those that have
-    /// `max_tunnels`.
+    /// The backends that a request tries, without those that are drained or down by their probe and, for a tunnel,
+    /// those that have `max_tunnels`.
     ///
     /// # Errors
     /// There is no such backend.
@@ -225,6 +227,10 @@ impl Pool {
         if usable.is_empty() {
             return Err(NoChoice::Drained);
         }
+        usable.retain(|backend| !backend.is_down_by_probe());
+        if usable.is_empty() {
+            return Err(NoChoice::ProbedDown);
+        }
         if purpose == ChoicePurpose::Tunnel {
             usable.retain(|of| of.max_tunnels.is_none_or(|max| of.load.tunnels.get() < max));
         }
@@ -282,7 +288,7 @@ impl Pool {
             load: backend.load.get(),
             // The other backends serve a canary request if no canary can.
             is_backup: backend.is_backup || (is_canary_request && !backend.is_canary),
-            is_ejected: backend.health.is_ejected(),
+            is_ejected: backend.is_ejected(),
         }
     }
 
@@ -290,7 +296,7 @@ impl Pool {
     pub fn weight_now(&self, backend: &Backend, now: Instant) -> f64 {
         let weight = f64::from(backend.effective_weight().get());
         let Some(slow_start) = self.settings.slow_start else { return weight };
-        let recovered = backend.health.recovered_at();
+        let recovered = backend.recovered_at();
         ramped(weight, recovered.map(|at| now.saturating_duration_since(at)), slow_start)
     }
 

@@ -1,13 +1,17 @@
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::choosing::ChoiceRequest;
+use super::choosing::{ChoiceRequest, NoChoice};
 use super::*;
 use crate::client::{ClientAddr, KeyPrefixes};
+use crate::config::settings::probe::{ProbeKind, ProbeSettings};
 use crate::net::network::SystemNet;
+use crate::reject::RejectReason;
 use crate::upstream::choice::key::ChoiceKey;
+use crate::upstream::ejection::ResponseKind;
 
 fn settings(backends: &[(&str, u32)]) -> PoolSettings {
     let one = |(id, weight): &(&str, u32)| BackendSettings {
@@ -19,12 +23,7 @@ fn settings(backends: &[(&str, u32)]) -> PoolSettings {
         max_tunnels: None,
         cookie_value: None,
     };
-    PoolSettings {
-        name: None,
-        backends: backends.iter().map(one).collect(),
-        choice: ChoiceSettings::default(),
-        tls: None,
-    }
+    PoolSettings::of_route(backends.iter().map(one).collect())
 }
 
 fn pool(backends: &[(&str, u32)]) -> Pool {
@@ -33,7 +32,7 @@ fn pool(backends: &[(&str, u32)]) -> Pool {
 
 impl Pool {
     /// The order in which a client tries the backends.
-    fn order_for(&self, client: ClientKey) -> Vec<Arc<Backend>> {
+    pub(crate) fn order_for(&self, client: ClientKey) -> Vec<Arc<Backend>> {
         let key = ChoiceKey { hash: KeyHash::of_client(client), is_fallback: false };
         self.predict(&ChoiceRequest { key, pinned: None, is_marked: false }, &SystemNet)
             .unwrap()
@@ -146,6 +145,64 @@ fn ejected_backend_is_tried_last_even_after_reload() {
     assert_eq!(orders(), before);
     one.backends().iter().for_each(|backend| backend.record_connection());
     assert_eq!(orders(), before);
+}
+
+/// A pool of `a` and `b`, whose probes change the state at once, with a slow start of ten seconds.
+fn probed_pool() -> Pool {
+    let mut settings = settings(&[("a", 1), ("b", 1)]);
+    settings.choice.slow_start = Some(Duration::from_secs(10));
+    let (kind, time) = (ProbeKind::Tcp, Duration::from_secs(1));
+    let (rise, fall) = (NonZeroU32::MIN, NonZeroU32::MIN);
+    let probe = ProbeSettings { kind, interval: time, timeout: time, rise, fall };
+    Pool::new(&settings, Arc::default(), None, |_| SharedBackendState {
+        probe: Some(Arc::new(ProbeHealth::new(probe.clone()))),
+        ..SharedBackendState::default()
+    })
+}
+
+#[test]
+fn backend_that_is_down_by_probe_is_not_tried() {
+    let pool = probed_pool();
+    let [a, b] = [0, 1].map(|index| pool.backends()[index].clone());
+    let record = |of: &Backend, result| of.probe.as_ref().unwrap().record(result);
+    let refused = || {
+        let key = ChoiceKey { hash: KeyHash::of_text(b"any"), is_fallback: false };
+        let request = ChoiceRequest { key, pinned: None, is_marked: false };
+        pool.predict(&request, &SystemNet).unwrap_err()
+    };
+    record(&a, Err("refused"));
+    for key in v4_keys().take(20) {
+        assert!(pool.order_for(key).iter().all(|backend| backend.id == b.id));
+    }
+    record(&b, Err("refused"));
+    assert_eq!(refused(), NoChoice::ProbedDown);
+    b.admin_override.drain.set(true);
+    assert_eq!(refused(), NoChoice::ProbedDown);
+    a.admin_override.drain.set(true);
+    assert_eq!(refused(), NoChoice::Drained);
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_start_follows_failed_responses_and_probes() {
+    let pool = probed_pool();
+    let [a, b] = [0, 1].map(|index| pool.backends()[index].clone());
+    let weight = |of: &Backend| pool.weight_now(of, Instant::now());
+    assert_eq!((weight(&a), weight(&b)), (1.0, 1.0));
+    let probe = b.probe.as_ref().unwrap();
+    probe.record(Err("refused"));
+    assert_eq!(probe.record(Ok(())), Some(ProbeState::Up));
+    assert_eq!((weight(&a), weight(&b)), (1.0, 0.01));
+    for client in 1..=3 {
+        let from = (ResponseKind::Handshake, ClientKey::sample(client));
+        let cause = RejectReason::ResponseTimeout;
+        a.responses.record_failure(from, cause, false, Instant::now(), || true);
+    }
+    assert!(a.is_ejected());
+    tokio::time::advance(Duration::from_secs(10)).await;
+    assert!(a.responses.end_ejection(Instant::now()).is_some());
+    assert_eq!((weight(&a), weight(&b)), (0.01, 1.0));
+    tokio::time::advance(Duration::from_secs(5)).await;
+    assert_eq!(weight(&a), 0.5);
 }
 
 #[test]

@@ -194,7 +194,7 @@
       const name = pool.pool === null ? "" : ` (pool ${pool.pool}${tls})`;
       const head = [{ text: `${pool.route}${name}: ${count(pool.tunnels, "tunnel", "tunnels")}${most}`, span: 6 }];
       const backends = pool.backends.map((backend) => [
-        { text: backend.id },
+        { text: backend.id, sub: backend.problem ?? "" },
         { pill: true, text: backend.state, tone: { up: "good", down: "bad" }[backend.state] },
         { className: "wide", share: { actual: backend.share, expected: backend.expected_share } },
         { className: "num", text: integer.format(backend.tunnels) },

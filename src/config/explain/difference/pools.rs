@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::{ADDED, AffectedTunnels, BothSettings, IndexPair, REMOVED, SettingChange, pairs};
 use crate::config::explain::effect;
 use crate::config::explain::listing::pool::{BackendList, pool};
-use crate::config::settings::{OnBackendLoss, RouteSettings, Settings};
+use crate::config::settings::pool::OnBackendLoss;
+use crate::config::settings::{RouteSettings, Settings};
 
 /// The backends before and after a change.
 struct BackendLists {

@@ -3,6 +3,7 @@
 
 pub(crate) mod key_group;
 pub(crate) mod pool;
+pub(crate) mod probe;
 pub(crate) mod route;
 pub(crate) mod tables;
 pub(crate) mod value;

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::key_group::KeyGroup;
-use super::value::{duration, or_auto, or_off, plain, text};
-use crate::config::explain::effect::AppliesTo::Requests;
+use super::probe::probe;
+use super::value::{duration, on_backend_loss, or_auto, or_off, plain, text};
+use crate::config::explain::effect::AppliesTo::{Immediately, Requests};
 use crate::config::resolve::choice::QUEUE_TIME;
 use crate::config::settings::Settings;
 use crate::config::settings::choice::{CookieAttributes, PinSettings, SameSite};
@@ -58,9 +59,11 @@ impl BackendList {
 
 /// The keys of a `[[pool]]` without its backends, and of its TLS if it has any.
 pub fn pool(settings: &Settings, index: usize) -> Option<KeyGroup> {
-    let PoolSettings { name, choice, tls, .. } = &**settings.pools.get(index)?;
+    let PoolSettings { name, choice, tls, on_backend_loss: loss, probe: of_probe, .. } =
+        &**settings.pools.get(index)?;
     let mut group = KeyGroup::new(format!("pool[{index}]"));
     group.add("name", Requests, text(name.as_deref()?));
+    group.add("on_backend_loss", Immediately, on_backend_loss(*loss));
     group.add("hash", Requests, text(&choice.hash));
     group.add("balance", Requests, text(choice.balance.name()));
     group.add("hash_balance_factor", Requests, or_off(choice.hash_balance_factor, plain));
@@ -71,6 +74,7 @@ pub fn pool(settings: &Settings, index: usize) -> Option<KeyGroup> {
     group.add("canary.share", Requests, text(choice.canary.share));
     group.add("canary.request", Requests, or_off(choice.canary.request.as_ref(), text));
     pin(&mut group, choice.pin.as_ref());
+    probe(&mut group, of_probe.as_ref());
     if let Some(tls) = tls {
         add_tls(&mut group, tls);
     }

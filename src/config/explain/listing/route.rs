@@ -7,11 +7,11 @@ use ws::{LimitKind, Limits, PingProof, SessionPolicy, Side, Strictness};
 use super::key_group::KeyGroup;
 use super::tables::{addresses, drain_close, request_timeouts};
 use super::value::{
-    DisplayValue, duration, header_fields, limit, list, max_age, or_off, per_second, plain, rate,
-    size, text,
+    DisplayValue, duration, header_fields, limit, list, max_age, on_backend_loss, or_off,
+    per_second, plain, rate, size, text,
 };
 use crate::config::explain::effect::AppliesTo::{Immediately, Requests, Tunnels};
-use crate::config::settings::{Compression, HeaderRules, LogRequests, OnBackendLoss, Settings};
+use crate::config::settings::{Compression, HeaderRules, LogRequests, Settings};
 use crate::config::source_map::HeartbeatValues;
 use crate::config::values::units::show_long_duration;
 
@@ -28,7 +28,15 @@ pub fn route(settings: &Settings, index: usize) -> Option<KeyGroup> {
     addresses(&mut group, Requests, &route.addresses);
     group.add("origins", Requests, list(route.origins.iter().map(ToString::to_string)));
     group.add("pool", Requests, or_off(route.pool.name.as_deref(), text));
-    group.add("on_backend_loss", Immediately, on_backend_loss(route.on_backend_loss));
+    let loss = on_backend_loss(route.on_backend_loss);
+    let named = route.pool.name.as_ref();
+    match named.and_then(|_| settings.pools.iter().position(|pool| pool.name == route.pool.name)) {
+        Some(pool) => {
+            let of_pool = format!("pool[{pool}].on_backend_loss");
+            group.add_inherited("on_backend_loss", Immediately, loss, of_pool);
+        }
+        None => group.add("on_backend_loss", Immediately, loss),
+    }
     let file = route.maintenance_file.as_deref();
     group.add("maintenance_file", Requests, or_off(file, |file| text(file.display())));
     group.add("http", Requests, plain(route.http));
@@ -142,12 +150,4 @@ fn headers(group: &mut KeyGroup, table: &str, rules: &HeaderRules) {
     let remove = rules.remove.iter().map(|name| name.as_str().to_owned());
     group.add(&format!("{table}.remove"), Requests, list(remove));
     group.add(&format!("{table}.set"), Requests, header_fields(&rules.set));
-}
-
-fn on_backend_loss(policy: OnBackendLoss) -> DisplayValue {
-    match policy {
-        OnBackendLoss::Keep => text("keep"),
-        OnBackendLoss::Drain => text("drain"),
-        OnBackendLoss::CloseAfter(after) => duration(after),
-    }
 }

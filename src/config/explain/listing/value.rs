@@ -6,6 +6,7 @@ use std::time::Duration;
 use hyper::header::{HeaderName, HeaderValue};
 use ws::{AgeLimit, Limit, LimitAction, RateLimit};
 
+use crate::config::settings::pool::OnBackendLoss;
 use crate::config::values::units::{ByteSize, show_duration};
 
 /// A value in TOML notation.
@@ -49,6 +50,15 @@ pub fn or_off<T>(value: Option<T>, show: impl Fn(T) -> DisplayValue) -> DisplayV
 /// A value, or `"auto"` for `None`.
 pub fn or_auto<T>(value: Option<T>, show: impl Fn(T) -> DisplayValue) -> DisplayValue {
     value.map_or_else(|| text("auto"), show)
+}
+
+/// What happens to the tunnels of a lost backend.
+pub fn on_backend_loss(policy: OnBackendLoss) -> DisplayValue {
+    match policy {
+        OnBackendLoss::Keep => text("keep"),
+        OnBackendLoss::Drain => text("drain"),
+        OnBackendLoss::CloseAfter(after) => duration(after),
+    }
 }
 
 /// A list in which the order has no meaning.

@@ -27,6 +27,8 @@ struct Outcome {
 struct Silent;
 
 impl ForwardObserver for Silent {
+    fn responded(&mut self, _: &Backend, _: Result<(), RejectReason>) {}
+
     fn connected(&mut self, _: &Arc<Backend>) {}
 
     fn not_connected(&mut self, _: &ConnectError) {}
@@ -42,6 +44,7 @@ fn connector(backend: &Arc<Backend>) -> Connector<'static> {
         key: direct_request().client.key,
         proxy_header: Vec::new(),
         limit: IDLE_TIMEOUT,
+        records_failures: true,
     }
 }
 
