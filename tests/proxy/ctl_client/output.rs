@@ -28,7 +28,7 @@ ID  CLIENT     ROUTE  BACKEND          AGE      UP  DOWN  MSGS UP  MSGS DOWN   R
     let mut detail = row(7, 1);
     detail.as_object_mut().unwrap().extend(
         json!({
-            "address": "192.0.2.7:4711", "client_source": "forwarded", "tls": "1.3 X",
+            "address": "192.0.2.7:4711", "client_source": "forwarded", "tls": "1.3 X", "protocol": "h2",
             "host": "chat.example.com", "target": "/ws?token=***", "user_agent": "a\u{1b}[2Jb",
             "request_id": null, "subprotocol": null, "generation": 3, "backend_handshake_ms": 0.5,
             "client_delayed_ms": 0, "backend_delayed_ms": 1500,
@@ -41,6 +41,7 @@ ID  CLIENT     ROUTE  BACKEND          AGE      UP  DOWN  MSGS UP  MSGS DOWN   R
     for line in [
         "state            open, 3m12s old",
         "address          192.0.2.7:4711 (from forwarded)",
+        "protocol         h2",
         "backend          10.0.0.7:9001 (handshake in 0.50ms)",
         "user agent       a\\u{1b}[2Jb",
         "up               1B in 3 messages",
