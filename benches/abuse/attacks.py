@@ -87,11 +87,11 @@ def known():
     one_byte = bytes_one_by_one(bytes(range(256)) * 4)
     return [
         Attack("hello-p256", "ClientHello, then a reset, ECDSA P-256", hello, options="--answer",
-               connections=(256, 4000), plain=True),
+               connections=(256, 4000), plain=True, quick=True),
         Attack("hello-rsa2048", "the same, RSA 2048", hello, options="--answer", connections=(256, 4000),
                plain=True, certificate="rsa2048"),
         Attack("hello-rsa4096", "the same, RSA 4096", hello, options="--answer", connections=(256, 4000),
-               plain=True, certificate="rsa4096", quick=True),
+               plain=True, certificate="rsa4096"),
         upgraded("deflated-13", "compressed messages of 13 bytes", frame(deflated(b"Hello"), TEXT, compressed=True),
                  deflating, connections=(1, 20), quick=True),
         upgraded("deflated-bytes", "compressed messages in fragments of 1 byte",
