@@ -26,7 +26,8 @@ impl OutboundTls {
     /// Performs the handshake. The caller is responsible for the deadline.
     ///
     /// # Errors
-    /// As [`UnbufferedTls::accept`].
+    /// `UnexpectedEof` if the server disconnected; `InvalidData` with a [`rustls::Error`] inside if the handshake
+    /// failed.
     pub async fn connect(&self, socket: Socket) -> io::Result<Socket> {
         let engine = ClientEngine::new(self.config.clone(), self.name.clone())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;

@@ -118,7 +118,7 @@ impl FrameMeter {
     }
 
     /// Validates the first bytes of `input`. The result covers as many frames as possible, but ends
-    /// after [`STEP_WORK`]. Messages that end in it are added to `sizes`.
+    /// after a bounded amount of work, about 10 µs. Messages that end in it are added to `sizes`.
     #[inline]
     pub fn next_step(
         &mut self,
