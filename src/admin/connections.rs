@@ -3,8 +3,8 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use rustix::io::ioctl_fionread;
 use tokio::net::TcpStream;
@@ -13,14 +13,15 @@ use tracing::warn;
 
 use crate::sys::clock::now;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::sampled_count::SampledCount;
+use crate::telemetry::once_a_minute::OnceAMinute;
 
 /// The open connections, at most [`CONNECTIONS_MAX`].
 #[derive(Debug)]
 pub struct AdminConnections {
     table: Mutex<Table>,
     metrics: Arc<Metrics>,
-    dropped: SampledCount,
+    drop_logged: OnceAMinute,
+    dropped_since_log: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -63,8 +64,8 @@ pub type PermitRevoked = oneshot::Receiver<Infallible>;
 impl AdminConnections {
     /// Creates an instance without connections, which counts those that it closes in `metrics`.
     pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
-        let dropped = SampledCount::new(LOG_INTERVAL);
-        Arc::new(Self { table: Mutex::default(), metrics, dropped })
+        let (table, drop_logged, dropped_since_log) = Default::default();
+        Arc::new(Self { table, metrics, drop_logged, dropped_since_log })
     }
 
     /// Admits the connection, if necessary in place of another. `None` if all others are being answered.
@@ -92,9 +93,10 @@ impl AdminConnections {
 
     fn report_drop(&self, peer: SocketAddr) {
         self.metrics.admin_connections_dropped.inc();
-        if let Some(dropped) = self.dropped.add(now()) {
+        self.dropped_since_log.fetch_add(1, Ordering::Relaxed);
+        if self.drop_logged.is_due(now()) {
             warn!(
-                dropped,
+                dropped = self.dropped_since_log.swap(0, Ordering::Relaxed),
                 limit = CONNECTIONS_MAX,
                 last_peer = %peer,
                 "admin: too many connections; those without a complete request are closed, the oldest first; find \
@@ -185,8 +187,6 @@ impl Drop for AdminPermit {
 const CONNECTIONS_MAX: usize = 32;
 /// The rest stays for probes.
 const DOCUMENTS_MAX: usize = CONNECTIONS_MAX - 8;
-/// One line in this time.
-const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// The number of silent connections that outlive one with half a request.
 const NEW_SILENT: usize = 4;
 

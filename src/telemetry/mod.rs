@@ -15,7 +15,6 @@ pub(crate) mod record;
 pub(crate) mod record_rate;
 pub(crate) mod redact;
 pub(crate) mod request_fields;
-pub(crate) mod sampled_count;
 pub(crate) mod stderr;
 pub(crate) mod timestamp;
 pub(crate) mod window_counts;

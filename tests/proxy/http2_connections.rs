@@ -106,9 +106,8 @@ async fn idle_connection_ends_with_goaway() {
     assert_eq!(raw.goaway_code().await, Some(NO_ERROR));
 }
 
-// Requirements: E17.
-#[tokio::test]
-async fn drain_lets_open_requests_end() {
+/// A backend that answers once `true` is sent.
+async fn held_backend() -> (Backend, watch::Sender<bool>) {
     let (go, wait) = watch::channel(false);
     let backend = Backend::raw(move |_, mut stream, _| {
         let mut wait = wait.clone();
@@ -116,8 +115,14 @@ async fn drain_lets_open_requests_end() {
             wait.wait_for(|go| *go).await.unwrap();
             let _ = stream.write_all(OK.as_bytes()).await;
         }
-    })
-    .await;
+    });
+    (backend.await, go)
+}
+
+// Requirements: E17.
+#[tokio::test]
+async fn drain_lets_open_requests_end() {
+    let (backend, go) = held_backend().await;
     let mut proxy = http2_proxy(&route(&[backend.address], "")).await;
     let client = Client::new(&proxy).await;
     let mut raw = RawHttp2::connect(&client).await;
@@ -169,15 +174,7 @@ async fn stream_that_was_reset_meanwhile_reaches_no_backend() {
 // Requirements: E18, H212.
 #[tokio::test]
 async fn stream_above_the_limit_is_refused() {
-    let (go, wait) = watch::channel(false);
-    let backend = Backend::raw(move |_, mut stream, _| {
-        let mut wait = wait.clone();
-        async move {
-            wait.wait_for(|go| *go).await.unwrap();
-            let _ = stream.write_all(OK.as_bytes()).await;
-        }
-    })
-    .await;
+    let (backend, go) = held_backend().await;
     let proxy = http2_proxy(&route(&[backend.address], "")).await;
     let client = Client::new(&proxy).await;
     let mut raw = RawHttp2::connect(&client).await;
