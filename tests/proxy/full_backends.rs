@@ -57,6 +57,25 @@ async fn full_backends_reject_further_tunnels() {
     within_timeout("a place", freed).await;
 }
 
+/// An ejected backend has places, but nothing can be sent there.
+#[tokio::test]
+async fn ejected_backend_does_not_count_as_a_place() {
+    let backends = Backends::start(["a"]).await;
+    let dead = "backends = [{ address = \"unix:/nowhere/app.sock\", id = \"dead\" }, ";
+    let config = pool(&backends, "").replace("backends = [", dead);
+    let proxy = Proxy::start(&config).await;
+    let client = Client::new(&proxy).await;
+    let (_first, name) = open(&client, 1, HANDSHAKE).await;
+    assert_eq!(name, "a");
+    // Until three attempts have failed, by handshakes or probes.
+    let ejected =
+        "backend down: connection attempts failed in a row; it is tried last until one succeeds";
+    client.request(HANDSHAKE.as_bytes()).await;
+    proxy.record("the ejection", |record| record["message"] == ejected).await;
+    assert_busy(&client.request(HANDSHAKE.as_bytes()).await);
+    proxy.end_record("backends_full").await;
+}
+
 #[tokio::test]
 async fn handshakes_wait_for_a_place() {
     let backends = Backends::start(["a", "b"]).await;

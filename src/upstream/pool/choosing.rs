@@ -232,10 +232,14 @@ impl Pool {
             return Err(NoChoice::ProbedDown);
         }
         if purpose == ChoicePurpose::Tunnel {
+            let is_accepting =
+                |backends: &[&Arc<Backend>]| backends.iter().any(|of| !of.is_ejected());
+            let was_accepting = is_accepting(&usable);
             usable.retain(|of| of.max_tunnels.is_none_or(|max| of.load.tunnels.get() < max));
-        }
-        if usable.is_empty() {
-            return Err(NoChoice::Full);
+            // An ejected backend has places, and probably accepts no connection.
+            if usable.is_empty() || (was_accepting && !is_accepting(&usable)) {
+                return Err(NoChoice::Full);
+            }
         }
         let candidates: Vec<Candidate<'_>> =
             usable.iter().map(|backend| self.candidate(backend, is_canary, now)).collect();
