@@ -122,8 +122,7 @@ impl SharedBackends {
         let shared = self.known.entry(key).or_insert_with(new);
         if let (None, Some(settings)) = (&shared.tls, &pool.tls) {
             let client = self.tls.client(settings, &backend.address);
-            let tls = client.map(|client| BackendTls { settings: settings.clone(), client });
-            shared.tls = tls.map(Arc::new);
+            shared.tls = Some(Arc::new(BackendTls { settings: settings.clone(), client }));
         }
         shared.is_used = true;
         SharedBackendState {

@@ -11,8 +11,9 @@ use crate::net::tls_client::OutboundTls;
 pub struct BackendTls {
     /// What the client was built from.
     pub settings: Arc<PoolTlsSettings>,
-    /// The sessions that it has belong to this backend.
-    pub client: OutboundTls,
+    /// The sessions that it has belong to this backend. `None` if the files of the pool could not be used: no connection is
+    /// possible then.
+    pub client: Option<OutboundTls>,
 }
 
 /// Identifies a backend: routes and snapshots that have one with the same key share what is known of it.

@@ -18,6 +18,7 @@ use crate::config::values::backend_address::BackendAddress;
 use crate::net::network::{Net, TargetAddr};
 use crate::net::socket::Socket;
 use crate::reject::RejectReason;
+use crate::reject::backend_tls::BackendTlsFailure;
 
 /// A connection to a backend that is free for a request.
 #[derive(Debug)]
@@ -117,20 +118,25 @@ impl Connector<'_> {
             };
             let (failure, uploads) = (classify(&error), backend.health.waiting_uploads());
             let mut cause = cause(&error);
-            let is_held = failure == ConnectFailure::Timeout && uploads > 0;
+            let tls_failure = of_handshake(&error);
+            // The kernel accepts a connection for a backend that has no worker left for its handshake.
+            let has_timed_out = failure == ConnectFailure::Timeout
+                || tls_failure == Some(BackendTlsFailure::Timeout);
+            let is_held = has_timed_out && uploads > 0;
             if is_held {
                 cause.push_str(&format!(
                     ", while it waits for the rest of {uploads} request bodies"
                 ));
             }
             failed.push(backend, &cause);
-            let tls_failure = of_handshake(&error);
             if let (Some(failure), RejectReason::NoBackend) = (tls_failure, failed.reason) {
                 failed.reason = RejectReason::BackendTls(failure);
             }
             match failure {
                 ConnectFailure::Backend | ConnectFailure::Timeout if !self.records_failures => {}
-                ConnectFailure::Timeout if is_held => backend.record_held(uploads),
+                ConnectFailure::Backend | ConnectFailure::Timeout if is_held => {
+                    backend.record_held(uploads);
+                }
                 ConnectFailure::Backend | ConnectFailure::Timeout => {
                     backend.record_failure(started, &cause);
                 }
@@ -203,8 +209,9 @@ impl Connector<'_> {
         let mut socket = timeout_at(until, self.net.connect(address)).await??;
         timeout_at(until, socket.write_all(&self.proxy_header)).await??;
         let Some(tls) = &backend.tls else { return Ok(socket) };
+        let Some(client) = &tls.client else { return Err(io::Error::other("TLS is not possible")) };
         // In a box, because most connections need no room for it.
-        match Box::pin(timeout_at(until, tls.client.connect(socket))).await {
+        match Box::pin(timeout_at(until, client.connect(socket))).await {
             Ok(connected) => connected.map_err(|error| handshake_error(Some(&error))),
             Err(_elapsed) => Err(handshake_error(None)),
         }

@@ -22,6 +22,7 @@ use crate::config::values::backend_address::BackendAddress;
 use crate::http::head_limits::HeadLimits;
 use crate::net::network::Net;
 use crate::reject::RejectReason;
+use crate::reject::backend_tls::BackendTlsFailure;
 use crate::telemetry::events::{backend_probed_down, backend_probed_up};
 
 /// Tries to connect to a backend within `limit`, which records the result in its health, and sends
@@ -54,13 +55,19 @@ pub async fn check(
         Err(failed) if failed.reason == RejectReason::LocalPorts => return,
         Err(failed) if failed.reason == RejectReason::NoDescriptors => return,
         // As with requests: clients that send slowly may hold all of its workers.
-        Err(failed) if failed.reason == RejectReason::ConnectTimeout && is_held(&backend) => return,
+        Err(failed) if has_timed_out(failed.reason) && is_held(&backend) => return,
         Err(failed) => Err(failed.detail),
     };
     record(&backend, health, probed.as_ref().map(|_| ()).map_err(String::as_str));
     if let Ok(connection) = probed {
         let _ = timeout(CLOSE_TIMEOUT, connection.close(net)).await;
     }
+}
+
+/// Whether a connection has failed only because there was no answer.
+fn has_timed_out(reason: RejectReason) -> bool {
+    let tls = RejectReason::BackendTls(BackendTlsFailure::Timeout);
+    [RejectReason::ConnectTimeout, tls].contains(&reason)
 }
 
 /// `Host` unless the settings name one.
