@@ -224,6 +224,7 @@ impl Pool {
             })
         };
         let backends = settings.backends.iter().map(build).collect();
+        state.canary.settle(&settings.choice.canary);
         let has_maximum = |backend: &BackendSettings| backend.max_tunnels.is_some();
         let is_counting = settings.choice.hash_balance_factor.is_some()
             || matches!(settings.choice.balance, Balance::LeastConnections | Balance::RandomTwo)

@@ -29,6 +29,12 @@ impl CanaryOverride {
         let overridden = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         overridden.filter(|of| of.configured == settings.share).map(|of| of.share)
     }
+
+    /// Ends it if the file has another share by now.
+    pub fn settle(&self, settings: &CanarySettings) {
+        let mut overridden = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *overridden = overridden.filter(|of| of.configured == settings.share);
+    }
 }
 
 /// What a request says about canaries.
@@ -114,6 +120,12 @@ mod tests {
         overridden.set(Some(Share::percent(7)), &settings(5));
         assert_eq!(overridden.get(&settings(5)), Some(Share::percent(7)));
         assert_eq!(overridden.get(&settings(6)), None);
+        overridden.settle(&settings(5));
+        assert_eq!(overridden.get(&settings(5)), Some(Share::percent(7)));
+        // It does not come back with the earlier file.
+        overridden.settle(&settings(6));
+        assert_eq!(overridden.get(&settings(5)), None);
+        overridden.set(Some(Share::percent(7)), &settings(5));
         overridden.set(None, &settings(5));
         assert_eq!(overridden.get(&settings(5)), None);
     }
