@@ -45,33 +45,20 @@ pub async fn run(state: Arc<ProxyState>) {
             let tunnels = sessions.len();
             // If too many drains are in progress, the next poll tries again.
             let Some(closing) = state.drains.start(selection, plan, &sessions) else { continue };
-            if is_down_by_probe(&snapshot, &backend) {
-                warn!(
-                    route,
-                    backend = id,
-                    tunnels,
-                    window_ms,
-                    "closing tunnels: the backend is down, its probes fail (route.on_backend_loss)"
-                );
+            let cause = if is_down_by_probe(&snapshot, &backend) {
+                "is down, its probes fail"
             } else if has_backend(&snapshot, &backend) {
-                warn!(
-                    route,
-                    backend = id,
-                    tunnels,
-                    window_ms,
-                    "closing tunnels: the backend does not accept connections \
-                     (route.on_backend_loss)"
-                );
+                "does not accept connections"
             } else {
-                warn!(
-                    route,
-                    backend = id,
-                    tunnels,
-                    window_ms,
-                    "closing tunnels: the backend was removed from the route \
-                     (route.on_backend_loss)"
-                );
-            }
+                "was removed from the route"
+            };
+            warn!(
+                route,
+                backend = id,
+                tunnels,
+                window_ms,
+                "closing tunnels: the backend {cause} (on_backend_loss)"
+            );
             lost.closing.insert(backend, closing);
         }
     }

@@ -13,7 +13,7 @@ use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
 use crate::upstream::pool::Backend;
 use crate::upstream::probe::check;
-use crate::upstream::probe::health::ProbeHealth;
+use crate::upstream::probe::health::{ProbeHealth, ProbeState};
 
 /// The next probe of each backend, by the address of its [`ProbeHealth`].
 #[derive(Debug, Default)]
@@ -52,7 +52,9 @@ impl PoolProbes {
             if next.running.as_ref().is_some_and(|probe| !probe.is_finished()) {
                 continue;
             }
-            if health.is_changing() {
+            // As without a probe, a backend that refused clients is soon tried again.
+            let is_refusing = backend.health.is_ejected() && health.state() != ProbeState::Down;
+            if health.is_changing() || is_refusing {
                 next.at = next.at.min(now + period.mul_f64(state.net.random_f64()));
             }
             if next.at >= now + period {

@@ -40,7 +40,7 @@ async fn remove_backend_of_a_tunnel(policy: &str) -> (Proxy, Instant, PlainStrea
 
 /// Whether a log line says that tunnels are closed for this cause, and which key decides that.
 fn logs_cause(record: &Record, cause: &str) -> bool {
-    record["message"] == format!("closing tunnels: the backend {cause} (route.on_backend_loss)")
+    record["message"] == format!("closing tunnels: the backend {cause} (on_backend_loss)")
 }
 
 #[tokio::test]

@@ -222,7 +222,7 @@ async fn dead_member_leaves_the_others_alone() {
     for close in futures_util::future::join_all(closing).await {
         assert_eq!(close.0, 1012);
     }
-    let cause = "closing tunnels: the backend is down, its probes fail (route.on_backend_loss)";
+    let cause = "closing tunnels: the backend is down, its probes fail (on_backend_loss)";
     proxy.record("the cause", |record| record["message"] == cause).await;
     for (mut tunnel, mut backend) in first.into_iter().chain(second) {
         assert_relays(&mut tunnel, &mut backend).await;
