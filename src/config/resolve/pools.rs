@@ -98,7 +98,9 @@ impl<'f> Pools<'f> {
         let backends = backends(&table.backends, self.addresses, sink);
         let tls = pool_tls(table, self.dir, sink);
         let choice = choice(&table.choice, dir, sink);
-        let has_pin = !matches!(table.choice.pin.cookie, Parsed::Missing);
+        let cookie = &table.choice.pin.cookie;
+        let has_pin =
+            cookie.is_invalid() || cookie.value().is_some_and(|cookie| cookie.0.is_some());
         check_cookie_values(&table.backends, has_pin, sink);
         check_queue(&table.choice, &table.backends, sink);
         check_canaries(&table.backends, Some(&table.choice.canary), sink);
