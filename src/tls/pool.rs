@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::sign::SingleCertAndKey;
 use rustls::{Error as TlsError, RootCertStore};
 
-use self::verifier::{NameVerifier, NoVerifier};
+use self::verifier::{BackendVerifier, Trust};
 use super::certs::pair;
 use crate::config::settings::CertificateSource;
 use crate::config::settings::pool::{ClientCertificate, PoolSettings, PoolTlsSettings};
@@ -102,7 +102,7 @@ impl PoolTlsClients {
         let requested = settings.server_name.as_deref().or(host).and_then(own_name);
         let verified = settings.verify_name.as_deref().and_then(own_name);
         let name = requested.or_else(|| verified.clone());
-        // The address requests no name; without a name, any certificate is accepted.
+        // The configuration requires a name unless any certificate is accepted; the address requests none.
         let name = name.unwrap_or(ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into()));
         let config = files.config(verified).ok()?;
         Some(OutboundTls::new(Arc::new(config), name))
@@ -114,15 +114,13 @@ impl PoolTlsFiles {
         let builder = ClientConfig::builder_with_provider(self.provider.clone())
             .with_safe_default_protocol_versions()?
             .dangerous();
-        let builder = match &self.issuers {
-            Some(issuers) => builder.with_custom_certificate_verifier(Arc::new(NameVerifier {
-                verifier: issuers.verifier.clone(),
-                trusted: issuers.listed.clone(),
-                name: verified,
-            })),
-            None => builder
-                .with_custom_certificate_verifier(Arc::new(NoVerifier(self.provider.clone()))),
-        };
+        let trust = self.issuers.as_ref().map(|Issuers { verifier, listed }| Trust {
+            verifier: verifier.clone(),
+            listed: listed.clone(),
+            name: verified,
+        });
+        let verifier = BackendVerifier { provider: self.provider.clone(), trust };
+        let builder = builder.with_custom_certificate_verifier(Arc::new(verifier));
         let mut config = match &self.certificate {
             Some(certificate) => builder.with_client_cert_resolver(certificate.clone()),
             None => builder.with_no_client_auth(),

@@ -136,8 +136,8 @@ fn read_once(source: &CertificateSource) -> Result<CertPair, Vec<CertProblem>> {
     };
     key.keys_match().map_err(|_| {
         vec![CertProblem::key(format!(
-            "{key_name}: this is not the key of the first certificate in {chain_name}; put the \
-             server's own certificate first there"
+            "{key_name}: this is not the key of the first certificate in {chain_name}; put its \
+             own certificate first there"
         ))]
     })?;
     let problems = chain::problems(&key.cert).into_iter();

@@ -12,20 +12,28 @@ use rustls::{CertificateError, DigitallySignedStruct, Error as TlsError, Signatu
 
 use crate::tls::certs::chain;
 
-/// Expects a name that may differ from the requested one.
+/// Verifies the certificate of a backend, and that the backend has its key.
+#[derive(Debug)]
+pub(super) struct BackendVerifier {
+    pub(super) provider: Arc<CryptoProvider>,
+    /// `None` accepts any certificate.
+    pub(super) trust: Option<Trust>,
+}
+
+/// Which certificates are accepted.
 ///
 /// A certificate that is itself a trusted one needs no issuer. webpki rejects it if it is marked as that of an
 /// issuer, as most self-signed certificates are (`openssl req -x509`).
 #[derive(Debug)]
-pub(super) struct NameVerifier {
+pub(super) struct Trust {
     pub(super) verifier: Arc<WebPkiServerVerifier>,
     /// The certificates of `ca`.
-    pub(super) trusted: Arc<[CertificateDer<'static>]>,
-    /// `None` for the requested name.
+    pub(super) listed: Arc<[CertificateDer<'static>]>,
+    /// The expected name; `None` for the requested one.
     pub(super) name: Option<ServerName<'static>>,
 }
 
-impl ServerCertVerifier for NameVerifier {
+impl ServerCertVerifier for BackendVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -34,12 +42,13 @@ impl ServerCertVerifier for NameVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
-        let name = self.name.as_ref().unwrap_or(requested);
-        if self.trusted.iter().any(|trusted| trusted == end_entity) {
+        let Some(trust) = &self.trust else { return Ok(ServerCertVerified::assertion()) };
+        let name = trust.name.as_ref().unwrap_or(requested);
+        if trust.listed.iter().any(|listed| listed == end_entity) {
             verify_server_name(&ParsedCertificate::try_from(end_entity)?, name)?;
             return check_validity(end_entity, now).map(|()| ServerCertVerified::assertion());
         }
-        self.verifier.verify_server_cert(end_entity, intermediates, name, ocsp_response, now)
+        trust.verifier.verify_server_cert(end_entity, intermediates, name, ocsp_response, now)
     }
 
     fn verify_tls12_signature(
@@ -48,7 +57,8 @@ impl ServerCertVerifier for NameVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        self.verifier.verify_tls12_signature(message, cert, dss)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, cert, dss, algorithms)
     }
 
     fn verify_tls13_signature(
@@ -57,11 +67,12 @@ impl ServerCertVerifier for NameVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        self.verifier.verify_tls13_signature(message, cert, dss)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.verifier.supported_verify_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -78,43 +89,4 @@ fn check_validity(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(),
         return Err(CertificateError::ExpiredContext { time: now, not_after }.into());
     }
     Ok(())
-}
-
-/// Accepts any certificate, of which the backend must have the key.
-#[derive(Debug)]
-pub(super) struct NoVerifier(pub(super) Arc<CryptoProvider>);
-
-impl ServerCertVerifier for NoVerifier {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, TlsError> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
