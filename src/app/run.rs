@@ -28,7 +28,6 @@ use crate::server::reload::error::ReloadError;
 use crate::server::reload::{self, ConfigSource};
 use crate::server::signals::Signal;
 use crate::sys::{systemd, watchdog};
-use crate::telemetry::access_log::sum_up_suppressed;
 
 /// Serves until told to stop, then drains. Returns when no session is left.
 ///
@@ -82,7 +81,7 @@ async fn serve(
     signals: &mut mpsc::Receiver<Signal>,
     mut requested: mpsc::Receiver<ReloadRequest>,
 ) -> Result<ExitCause, TaskExited> {
-    let (mut sweep, mut sum_up) = (interval(SWEEP_INTERVAL), interval(SUM_UP_INTERVAL));
+    let mut sweep = interval(SWEEP_INTERVAL);
     let mut certificates = CertWatcher::new(&state.snapshot());
     let mut address_files = AddressFileWatcher::start();
     let program = match source {
@@ -122,7 +121,6 @@ async fn serve(
             scan = address_files.scan(state) => address_files.apply(scan, state, source),
             exited = listeners.failed_task() => return Err(exited),
             _ = sweep.tick() => state.snapshot().client_rates.sweep(),
-            _ = sum_up.tick() => sum_up_suppressed(),
         }
     }
 }
@@ -153,5 +151,3 @@ async fn reload(
 /// Reloads that are requested and not started yet.
 const RELOADS_MAX: usize = 4;
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
-/// How often records that were not written are summed up.
-const SUM_UP_INTERVAL: Duration = Duration::from_secs(1);

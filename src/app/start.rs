@@ -25,7 +25,7 @@ use crate::server::reload::{self, ConfigSource};
 use crate::server::{backend_probes, lost_backends, maintenance_files};
 use crate::sys::clock::wall;
 use crate::sys::{descriptors, systemd};
-use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::access_log::{AccessLog, sum_up_suppressed};
 use crate::tls::terminate::ticketer;
 
 /// A process that serves: its shared state, its listeners, and the background work to poll.
@@ -98,7 +98,8 @@ pub fn start(
             probes,
             lost_backends,
             maintenance_files,
-            expire_status(status)
+            expire_status(status),
+            sum_up_records()
         );
     };
     Ok((state, listeners, background))
@@ -110,6 +111,15 @@ async fn expire_status(status: Arc<StatusCache>) {
     loop {
         sweep.tick().await;
         status.drop_stale();
+    }
+}
+
+/// Writes what the rate of records has suppressed; during a drain as well.
+async fn sum_up_records() {
+    let mut sum_up = interval(SUM_UP_INTERVAL);
+    loop {
+        sum_up.tick().await;
+        sum_up_suppressed();
     }
 }
 
@@ -130,3 +140,4 @@ async fn until_replaced(task: Option<impl Future<Output = ()>>, replaced: &Notif
 }
 
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+const SUM_UP_INTERVAL: Duration = Duration::from_secs(1);
