@@ -106,7 +106,8 @@ thread_local! {
 }
 
 /// Time of one wake. What has been begun is completed after it, which takes up to as long again: a write of
-/// 64 KiB, the measuring of 4 KiB, and one read of the other direction.
+/// 64 KiB, the measuring of 4 KiB, and one read of the other direction. With TLS, a read may decrypt for half a
+/// millisecond ([`DecryptBudget`](crate::net::tls_records::DecryptBudget)).
 const TIME_MAX: Duration = Duration::from_micros(250);
 
 /// A tunnel whose wakes take no longer never waits for its turn.
