@@ -39,7 +39,7 @@ impl StreamReceiver {
         while let Poll::Ready(Some(Ok(data))) = self.stream.poll_data(cx) {
             self.kept.extend_from_slice(&data);
         }
-        self.waiting.set(self.kept.len());
+        self.count();
     }
 
     /// Takes as much as fits into `buf`, and gives credit for what was taken before. Returns the number of
@@ -72,8 +72,8 @@ impl StreamReceiver {
                 Poll::Pending => return Poll::Pending,
             }
         }
-        self.waiting.set(self.kept.len());
         self.taken = len;
+        self.count();
         Poll::Ready(Ok(len))
     }
 
@@ -85,8 +85,8 @@ impl StreamReceiver {
         self.give_credit();
         if !self.kept.is_empty() {
             let kept = mem::take(&mut self.kept);
-            self.waiting.set(0);
             self.taken = kept.len();
+            self.count();
             return Poll::Ready(Some(Ok(kept.into())));
         }
         loop {
@@ -95,6 +95,7 @@ impl StreamReceiver {
                 Some(Ok(data)) if data.is_empty() => {}
                 Some(Ok(data)) => {
                     self.taken = data.len();
+                    self.count();
                     return Poll::Ready(Some(Ok(data)));
                 }
                 Some(Err(error)) => return Poll::Ready(Some(Err(failure(error)))),
@@ -127,7 +128,13 @@ impl StreamReceiver {
         if taken > 0 {
             // Cannot fail: so much was received.
             let _ = self.stream.flow_control().release_capacity(taken);
+            self.count();
         }
+    }
+
+    /// Counts all bytes for which there is no credit yet, also those that were taken last and are on their way.
+    fn count(&mut self) {
+        self.waiting.set(self.kept.len() + self.taken);
     }
 }
 
