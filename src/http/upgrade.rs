@@ -5,7 +5,7 @@ use hyper::header::{
     SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Method, Version};
+use hyper::{HeaderMap, Method, StatusCode, Version};
 
 use super::authority::Authority;
 use super::extension::Extension;
@@ -18,6 +18,13 @@ use crate::reject::RejectReason;
 /// an HTTP/1.1 handshake.
 #[derive(Clone, Copy, Debug)]
 pub struct ExtendedConnect;
+
+/// The status for the client if the backend declined its handshake with this one. In HTTP/2 the handshake is an extended
+/// CONNECT, for which a 2xx would open a tunnel (RFC 9110 9.3.6).
+pub fn declined_status(version: Version, status: StatusCode) -> StatusCode {
+    let opens_tunnel = version == Version::HTTP_2 && status.is_success();
+    if opens_tunnel { StatusCode::BAD_GATEWAY } else { status }
+}
 
 /// Whether the request asks for an upgrade to WebSocket. Other protocols in `Upgrade` are ignored.
 ///

@@ -27,7 +27,7 @@ use crate::downstream::request_timer::HttpTimeouts;
 use crate::downstream::response::{self, Body, boxed, set_hsts, text};
 use crate::http::forwarded::Forwarded;
 use crate::http::head_limits::HeadLimits;
-use crate::http::upgrade::handshake_defect;
+use crate::http::upgrade::{declined_status, handshake_defect};
 use crate::http::{Handshake, ValidatedRequest};
 use crate::reject::RejectReason;
 use crate::sessions::connection::Connection;
@@ -306,7 +306,8 @@ impl ConnectionContext {
         let upgraded = match upgraded {
             Ok(upgraded) => upgraded,
             Err(UpgradeFailure::Rejected(reason)) => return Err(reason),
-            Err(UpgradeFailure::Declined(response)) => {
+            Err(UpgradeFailure::Declined(mut response)) => {
+                *response.status_mut() = declined_status(head.version, response.status());
                 let reason = RejectReason::BackendRejected(response.status());
                 return Ok(Outcome::Declined(response.map(boxed), reason));
             }

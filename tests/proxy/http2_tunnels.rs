@@ -134,13 +134,12 @@ async fn handshakes_are_checked() {
         (origin, 0, "403", "origin"),
     ] {
         raw.write(&frame(HEADERS, END_HEADERS | flags, stream, &fields(&block))).await;
-        let rejected = raw.read_until(HEADERS, stream).await;
+        raw.read_until(HEADERS, stream).await;
         let record = proxy.nth_end_record(usize::try_from(stream / 2 + 1).unwrap()).await;
         assert_eq!(
             (&record["end"], record["status"].to_string()),
             (&end.into(), status.to_owned())
         );
-        assert!(rejected.payload[0] & 0x80 != 0 || !rejected.payload.is_empty());
         stream += 2;
     }
     // Firefox sends no version behind a proxy.
@@ -165,7 +164,8 @@ async fn declined_handshake_is_passed_on() {
         let mut http2 = Http2Client::connect(&Client::new(&proxy).await).await;
         let (head, _) = http2.connect_websocket("/ws", &[]).await;
         assert_eq!(head.status().as_u16(), expected);
-        assert_eq!(proxy.end_record("backend_rejected").await["protocol"], "h2");
+        let record = proxy.end_record("backend_rejected").await;
+        assert_eq!((&record["protocol"], &record["status"]), (&"h2".into(), &expected.into()));
     }
 }
 
