@@ -121,7 +121,7 @@ async fn flood_of_empty_data_ends_the_connection() {
 // Requirements: H202.
 #[tokio::test]
 async fn errors_of_many_streams_end_the_connection() {
-    // A window update of 0, DATA after the end, and a stream that depends on itself (CVE-2025-8671).
+    // A window that overflows, and a stream that depends on itself (CVE-2025-8671).
     for provoke in [
         |stream| frame(WINDOW_UPDATE, 0, stream, &0x7fff_ffff_u32.to_be_bytes()),
         |stream: u32| frame(PRIORITY, 0, stream, &[&stream.to_be_bytes()[..], &[15]].concat()),
@@ -146,10 +146,9 @@ async fn large_heads_are_answered_or_end_the_connection() {
     // Too many fields for the proxy, too large a list for the library, and beyond all reason.
     raw.write(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &bomb(120))).await;
     let rejected = raw.read_until(HEADERS, 1).await;
-    // The status 431 is not in the static table.
-    assert!(
-        rejected.payload.windows(3).any(|part| part == b"431") || rejected.flags & END_STREAM == 0
-    );
+    // The status 431 is not in the static table, so it is a literal; the response has a body.
+    assert_ne!(rejected.payload[0] & 0x80, 0x80, "{:?}", rejected.payload);
+    assert_eq!(rejected.flags & END_STREAM, 0);
     assert_eq!(test.proxy.end_record("head_too_large").await["status"], 431);
     raw.write(&frame(HEADERS, END_HEADERS | END_STREAM, 3, &bomb(400))).await;
     raw.read_until(HEADERS, 3).await;

@@ -143,9 +143,9 @@ async fn upload_gets_no_credit_ahead_of_its_backend() {
     .await
     {
         sent += 64 << 10;
-        assert!(sent < UPLOAD, "the proxy takes everything");
+        // Kernel buffers on the way to the backend, and one window.
+        assert!(sent < UPLOAD / 4, "the proxy takes everything");
     }
-    // Kernel buffers on the way to the backend, and one window.
     assert!(sent > 0, "nothing is taken");
     go.send(true).unwrap();
     upload.send_reset(h2::Reason::CANCEL);

@@ -88,6 +88,7 @@ where
         accepted: 0,
         reason: None,
         closing: None,
+        is_ending: false,
     };
     let mut drain = pin!(drain);
     let mut is_draining = false;
@@ -110,6 +111,8 @@ struct Http2Connection<S, H> {
     reason: Option<DropReason>,
     /// Set with the GOAWAY. Expires if the connection then stays open without streams.
     closing: Option<Pin<Box<Sleep>>>,
+    /// The time of `closing` runs: everything was sent, or the connection is aborted.
+    is_ending: bool,
 }
 
 impl<S: Stream, H: Http2Handler> Http2Connection<S, H> {
@@ -141,16 +144,15 @@ impl<S: Stream, H: Http2Handler> Http2Connection<S, H> {
             self.context.handler.set_idle();
         }
         if self.closing.is_none() {
-            let phase = ConnectionPhase::of(
-                is_idle || self.control.is_in_head(),
-                self.accepted > 0 && !self.control.is_in_head(),
-            );
+            // A connection that is not read cannot complete its head.
+            let is_in_head = self.control.is_in_head() && !self.context.waiting.is_over_limit();
+            let phase =
+                ConnectionPhase::of(is_idle || is_in_head, self.accepted > 0 && !is_in_head);
             let is_expired = timer.poll_expired(phase, self.accepted, cx).is_ready();
             match phase {
                 ConnectionPhase::Head if is_expired => {
-                    let is_silent = !self.control.is_in_head();
                     let reason =
-                        if is_silent { DropReason::NoRequest } else { DropReason::HeadTimeout };
+                        if is_in_head { DropReason::HeadTimeout } else { DropReason::NoRequest };
                     self.abort(Reason::NO_ERROR, reason, cx);
                 }
                 ConnectionPhase::Head | ConnectionPhase::Response | ConnectionPhase::Idle => {
@@ -161,16 +163,17 @@ impl<S: Stream, H: Http2Handler> Http2Connection<S, H> {
                 }
             }
         }
-        match &mut self.closing {
-            Some(deadline) if is_idle || self.reason.is_some() => {
-                deadline.as_mut().poll(cx).map(|()| self.end(None))
-            }
-            Some(deadline) => {
-                deadline.as_mut().reset(Instant::now() + CLOSE_TIME);
-                Poll::Pending
-            }
-            None => Poll::Pending,
+        let Some(deadline) = &mut self.closing else { return Poll::Pending };
+        // A client that still receives the last response is limited by the write timeout.
+        let is_ending = self.reason.is_some() || (is_idle && self.control.is_flushed());
+        let has_begun = is_ending && !std::mem::replace(&mut self.is_ending, is_ending);
+        if has_begun {
+            deadline.as_mut().reset(Instant::now() + CLOSE_TIME);
         }
+        if !is_ending {
+            return Poll::Pending;
+        }
+        deadline.as_mut().poll(cx).map(|()| self.end(None))
     }
 
     /// Reads and writes, and accepts all streams that were opened. Ready with the result at the end of the

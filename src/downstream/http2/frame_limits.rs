@@ -20,7 +20,7 @@ pub(super) enum FrameFlood {
     Acknowledged,
     /// WINDOW_UPDATE without data that it could be for.
     WindowUpdates,
-    /// PRIORITY and types that are not known.
+    /// PRIORITY, acknowledgements, and types that are not known.
     Ignored,
 }
 
@@ -31,7 +31,7 @@ impl fmt::Display for FrameFlood {
             Self::Resets => "too many streams reset by the client (RST_STREAM)",
             Self::Acknowledged => "too many PING or SETTINGS frames",
             Self::WindowUpdates => "too many WINDOW_UPDATE frames",
-            Self::Ignored => "too many PRIORITY frames or frames of unknown types",
+            Self::Ignored => "too many PRIORITY, acknowledgement or unknown frames",
         })
     }
 }

@@ -3,8 +3,8 @@
 
 use h2::ext::Protocol;
 use hyper::header::{
-    CONTENT_LENGTH, COOKIE, HOST, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
-    TRANSFER_ENCODING,
+    CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING,
 };
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Uri};
@@ -32,6 +32,9 @@ pub(super) fn convert(
     let path_and_query = target.path_and_query.as_ref();
     let target_bytes = authority.len() + path_and_query.map_or(0, |target| target.as_str().len());
     let fields = head.headers.len();
+    // As in HTTP/1.1, where a colon, a space and the end of the line come with each field.
+    let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
+    let bytes = target_bytes + head.headers.iter().map(size).sum::<usize>();
     let host = convert_host(&mut head.headers, authority);
     head.uri = target.path_and_query.map(Uri::from).unwrap_or_default();
     // RFC 9113 8.2.3: Cookie may be split, and counts as several fields above.
@@ -41,6 +44,9 @@ pub(super) fn convert(
     }
     if target_bytes > limits.target_bytes() {
         return Err(RejectReason::UriTooLong);
+    }
+    if bytes > limits.bytes {
+        return Err(RejectReason::HeadTooLarge);
     }
     host?;
     check_values(&head.headers)?;

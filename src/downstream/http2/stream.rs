@@ -82,6 +82,8 @@ pub(super) async fn serve<H: Http2Handler>(
     match reply {
         None => {}
         Some(Reply::Response(mut response)) => {
+            // What would have been a tunnel is not received any more.
+            drop(early.take());
             if is_connect && response.status().is_success() {
                 // A 2xx would open a tunnel (RFC 9110 9.3.6).
                 *response.status_mut() = StatusCode::BAD_GATEWAY;
