@@ -104,3 +104,20 @@ async fn other_backends_serve_when_the_canary_is_down() {
         assert_eq!(open(&client, from, &with("/", "")).await.1, "steady");
     }
 }
+
+/// Turns go on where they were among the others when a canary had one in between.
+#[tokio::test]
+async fn turns_stay_even_between_canary_requests() {
+    let backends = Backends::start(["a", "b", "c", "d"]).await;
+    let keys = "balance = \"round-robin\"\n[pool.canary]\nrequest = \"header:X-Canary\"";
+    let pool = backends.pool(keys).replace("id = \"c\"", "id = \"c\", canary = true");
+    let proxy = Proxy::start(&pool.replace("id = \"d\"", "id = \"d\", canary = true")).await;
+    let client = Client::new(&proxy).await;
+    let mut found = String::new();
+    for from in 1..9 {
+        found.push_str(&open(&client, from, &with("/", "")).await.1);
+        found.push_str(&open(&client, from, &with("/", "X-Canary: 1\r\n")).await.1);
+    }
+    let count = |name| found.matches(name).count();
+    assert_eq!(["a", "b", "c", "d"].map(count), [4; 4], "{found}");
+}

@@ -7,13 +7,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::queue::{TunnelCount, TunnelPlace};
 use super::rendezvous::KeyHash;
+use super::round_robin::TurnCredit;
 
-/// The number of open tunnels and requests of one backend.
+/// The number of open tunnels and requests of one backend, and its turns.
 #[derive(Debug, Default)]
 pub struct BackendLoad {
     open: AtomicUsize,
     /// The tunnels alone.
     pub tunnels: Arc<TunnelCount>,
+    /// Its turns, with `balance = "round-robin"`.
+    pub credit: TurnCredit,
 }
 
 impl BackendLoad {

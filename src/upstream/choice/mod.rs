@@ -6,6 +6,7 @@
 //! | Which backend has a key? The hash that never changes | `rendezvous.rs` |
 //! | Which requests go to canary backends? | `canary.rs` |
 //! | In which order are the backends tried? | `order.rs` |
+//! | Whose turn is it? | `round_robin.rs` |
 //! | How many tunnels and requests does a backend have, and of which keys? | `load.rs` |
 //! | Which cookie names a backend, and what is issued? | `pin.rs`; its keys: `pin_keys.rs` |
 //! | Which handshakes wait for a backend that is full? | `queue.rs` |
@@ -19,4 +20,5 @@ pub(crate) mod pin;
 pub(crate) mod pin_keys;
 pub(crate) mod queue;
 pub(crate) mod rendezvous;
+pub(crate) mod round_robin;
 pub(crate) mod state;

@@ -1,11 +1,11 @@
 //! The order in which the backends of a pool are tried, as a function of what is known about them.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::rendezvous::KeyHash;
+use super::round_robin::{RoundRobinTurn, TurnCandidate, TurnCredit};
 use crate::telemetry::metrics::chosen_by::ChosenBy;
 
 /// A backend that may be chosen.
@@ -17,6 +17,8 @@ pub struct Candidate<'b> {
     pub weight: f64,
     /// Its open tunnels and requests.
     pub load: usize,
+    /// Its turns.
+    pub credit: &'b TurnCredit,
     /// Whether it is used only if all others are ejected.
     pub is_backup: bool,
     /// Whether it is tried after those that are not.
@@ -35,7 +37,7 @@ pub enum Method<'p> {
     /// The one with the lowest load for its weight; among equals as by hash.
     LeastConnections,
     /// Each in its turn.
-    RoundRobin(&'p RoundRobin),
+    RoundRobin(RoundRobinTurn<'p>),
     /// The one with the lower load of two that are drawn by weight, with a random key.
     RandomTwo(KeyHash),
 }
@@ -90,10 +92,13 @@ pub fn order(
             if is_moved { ChosenBy::BalanceFactor } else { ChosenBy::Hash }
         }
         (None, Method::LeastConnections) => ChosenBy::LeastConnections,
-        (None, Method::RoundRobin(turns)) => {
-            let turn = turns.next(candidates.iter().filter(|candidate| candidate.rank() == best));
-            let index = candidates.iter().position(|candidate| Some(candidate.id) == turn.as_ref());
-            move_to_front(&mut indices, index.unwrap_or_default());
+        (None, Method::RoundRobin(turn)) => {
+            let of_rank = candidates.iter().enumerate().filter(|(_, of)| of.rank() == best);
+            let weighted = of_rank.clone().map(|(_, Candidate { weight, credit, .. })| {
+                TurnCandidate { weight: *weight, credit }
+            });
+            let index = turn.next(weighted).and_then(|position| of_rank.clone().nth(position));
+            move_to_front(&mut indices, index.map_or(0, |(index, _)| index));
             ChosenBy::RoundRobin
         }
         (None, Method::RandomTwo(_)) => {
@@ -174,61 +179,6 @@ fn move_to_front(indices: &mut [usize], index: usize) {
     {
         before.rotate_right(1);
     }
-}
-
-/// The turns of a pool, spread as evenly as the weights allow: with the weights 2 and 1, `a b a`.
-#[derive(Debug, Default)]
-pub struct RoundRobin(Mutex<Vec<Credit>>);
-
-/// What a backend has gained since its last turn.
-#[derive(Clone, Debug)]
-struct Credit {
-    id: Arc<str>,
-    amount: f64,
-}
-
-impl RoundRobin {
-    /// The same turns, so that none is taken here.
-    pub fn copy(&self) -> Self {
-        Self(Mutex::new(self.lock().clone()))
-    }
-
-    /// The id of the candidate whose turn it is; `None` if there is none. Each one gains its weight, and the
-    /// one with the most pays the sum of all weights.
-    fn next<'c>(&self, candidates: impl Iterator<Item = &'c Candidate<'c>>) -> Option<Arc<str>> {
-        let candidates: Vec<_> = candidates.collect();
-        let mut credits = self.lock();
-        let is_of =
-            |(credit, candidate): (&Credit, &&Candidate<'_>)| Arc::ptr_eq(&credit.id, candidate.id);
-        if credits.len() != candidates.len() || !credits.iter().zip(&candidates).all(is_of) {
-            *credits = carried(&credits, &candidates);
-        }
-        let mut best: Option<&mut Credit> = None;
-        for (credit, candidate) in credits.iter_mut().zip(&candidates) {
-            credit.amount += candidate.weight;
-            if best.as_ref().is_none_or(|best| credit.amount > best.amount) {
-                best = Some(credit);
-            }
-        }
-        let first = best?;
-        first.amount -= candidates.iter().map(|candidate| candidate.weight).sum::<f64>();
-        Some(first.id.clone())
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Credit>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The credits of these candidates; nothing for those that are new.
-fn carried(credits: &[Credit], candidates: &[&Candidate<'_>]) -> Vec<Credit> {
-    let known: HashMap<&Arc<str>, f64> =
-        credits.iter().map(|credit| (&credit.id, credit.amount)).collect();
-    let credit = |candidate: &&Candidate<'_>| {
-        let amount = known.get(candidate.id).copied().unwrap_or_default();
-        Credit { id: candidate.id.clone(), amount }
-    };
-    candidates.iter().map(credit).collect()
 }
 
 /// The weight of a backend that recovered this long ago, if it gets its clients back over `slow_start`. It

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::canary::CanaryOverride;
 use super::load::{Affinity, BackendLoad};
-use super::order::RoundRobin;
 use super::queue::WaitQueue;
+use super::round_robin::RoundRobin;
 
 /// The state of one pool.
 #[derive(Debug, Default)]

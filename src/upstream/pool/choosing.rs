@@ -22,6 +22,7 @@ use crate::upstream::choice::order::{Candidate, Method, Order, order, ramped};
 use crate::upstream::choice::pin::Pinned;
 use crate::upstream::choice::queue::TunnelPlace;
 use crate::upstream::choice::rendezvous::KeyHash;
+use crate::upstream::choice::round_robin::RoundRobinTurn;
 
 /// What a request says about its backend.
 #[derive(Clone, Debug)]
@@ -167,12 +168,9 @@ impl Pool {
     /// # Errors
     /// As [`choose`](Self::choose).
     pub fn predict(&self, request: &ChoiceRequest, net: &dyn Net) -> Result<Prediction, NoChoice> {
-        let turns;
-        let method = if self.settings.balance == Balance::RoundRobin {
-            turns = self.state.turns.copy();
-            Method::RoundRobin(&turns)
-        } else {
-            self.method(net)
+        let method = match self.settings.balance {
+            Balance::RoundRobin => Method::RoundRobin(RoundRobinTurn::Predict),
+            Balance::Hash | Balance::LeastConnections | Balance::RandomTwo => self.method(net),
         };
         self.order(request, ChoicePurpose::Tunnel, method)
     }
@@ -204,7 +202,7 @@ impl Pool {
         match self.settings.balance {
             Balance::Hash => Method::Hash { balance_factor: self.balance_factor() },
             Balance::LeastConnections => Method::LeastConnections,
-            Balance::RoundRobin => Method::RoundRobin(&self.state.turns),
+            Balance::RoundRobin => Method::RoundRobin(RoundRobinTurn::Take(&self.state.turns)),
             Balance::RandomTwo => {
                 let mut random = [0; 8];
                 net.fill_random(&mut random);
@@ -308,3 +306,4 @@ impl Pool {
         self.settings.hash_balance_factor.map(|percent| f64::from(percent) / 100.0)
     }
 }
+            credit: &backend.load.credit,

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::upstream::choice::round_robin::RoundRobin;
 
 const HASH: Method<'static> = Method::Hash { balance_factor: None };
 
@@ -11,6 +12,7 @@ struct Backends {
     ids: Vec<Arc<str>>,
     weights: Vec<f64>,
     loads: Vec<usize>,
+    credits: Vec<TurnCredit>,
 }
 
 impl Backends {
@@ -19,6 +21,7 @@ impl Backends {
             ids: backends.iter().map(|(id, _)| Arc::from(*id)).collect(),
             weights: backends.iter().map(|(_, weight)| f64::from(*weight)).collect(),
             loads: vec![0; backends.len()],
+            credits: backends.iter().map(|_| TurnCredit::default()).collect(),
         }
     }
 
@@ -33,6 +36,7 @@ impl Backends {
             id: &self.ids[index],
             weight: self.weights[index],
             load: self.loads[index],
+            credit: &self.credits[index],
             is_backup: false,
             is_ejected: false,
         };
@@ -76,7 +80,9 @@ const ORDERS: [&str; 8] = ["cab", "bca", "acb", "abc", "bca", "bac", "bac", "bac
 fn shares_follow_the_weights_with_every_method() {
     let turns = RoundRobin::default();
     let bounded = Method::Hash { balance_factor: Some(1.1) };
-    for method in [HASH, bounded, Method::LeastConnections, Method::RoundRobin(&turns)] {
+    for method in
+        [HASH, bounded, Method::LeastConnections, Method::RoundRobin(RoundRobinTurn::Take(&turns))]
+    {
         let mut backends = Backends::of_weights(&[1, 2, 3, 4]);
         (0..10_000).for_each(|key| {
             backends.open(method, key);
@@ -102,19 +108,26 @@ fn least_connections_takes_the_lowest_load_for_the_weight() {
 #[test]
 fn round_robin_spreads_turns_evenly() {
     let turns = RoundRobin::default();
-    let sequence = |backends: &Backends, count| -> String {
-        let candidates = backends.candidates();
+    let mut backends = Backends::new(&[("a", 1), ("b", 1), ("c", 1), ("d", 1)]);
+    let sequence = |backends: &Backends, members: &[usize], count| -> String {
+        let all = backends.candidates();
+        let candidates: Vec<_> = members.iter().map(|member| all[*member]).collect();
         let next = |key| {
-            let found = order(&candidates, Method::RoundRobin(&turns), text_key(key), None);
+            let method = Method::RoundRobin(RoundRobinTurn::Take(&turns));
+            let found = order(&candidates, method, text_key(key), None);
             assert_eq!(found.chosen_by, ChosenBy::RoundRobin);
             ids(&candidates, &found).remove(0)
         };
         (0..count).map(next).collect()
     };
-    assert_eq!(sequence(&Backends::new(&[("a", 1), ("b", 1), ("c", 1)]), 6), "abcabc");
-    assert_eq!(sequence(&Backends::new(&[("a", 5), ("b", 1), ("c", 1)]), 7), "aabacaa");
+    assert_eq!(sequence(&backends, &[0, 1, 2], 6), "abcabc");
+    backends.weights[0] = 5.0;
+    assert_eq!(sequence(&backends, &[0, 1, 2], 7), "aabacaa");
+    backends.weights[0] = 1.0;
     // A backend that comes takes its turns, not those of the past.
-    assert_eq!(sequence(&Backends::new(&[("a", 1), ("d", 1)]), 4), "adad");
+    assert_eq!(sequence(&backends, &[0, 3], 4), "adad");
+    // So does one that was left out.
+    assert_eq!(sequence(&backends, &[0, 1, 2, 3], 8), "abcdabcd");
 }
 
 #[test]
@@ -142,7 +155,7 @@ fn ejected_backends_come_last_and_backups_before_them() {
         HASH,
         Method::Hash { balance_factor: Some(1.5) },
         Method::LeastConnections,
-        Method::RoundRobin(&turns),
+        Method::RoundRobin(RoundRobinTurn::Take(&turns)),
         Method::RandomTwo(text_key(3)),
     ] {
         for key in 0..20 {
@@ -235,7 +248,7 @@ proptest! {
             HASH,
             Method::Hash { balance_factor: Some(1.01) },
             Method::LeastConnections,
-            Method::RoundRobin(&turns),
+            Method::RoundRobin(RoundRobinTurn::Take(&turns)),
             Method::RandomTwo(text_key(key)),
         ] {
             let mut found = order(&candidates, method, text_key(key), preferred).indices;
