@@ -282,9 +282,12 @@ impl ConnectionContext {
         let client = context.connection.client.key;
         let choice = route.pool.read_request(head, &handshake.path, client);
         let chosen = route.pool.choose_or_wait(&choice, &*self.state.net).await;
-        let connected = self.connector(route, choice, chosen, forwarded, log)?.connect().await;
-        let connected = connected.map_err(|failed| log.set_connect_error(&failed))?;
-        let backend = connected.1.backend.clone();
+        let key = choice.key;
+        let connector = self.connector(route, choice, chosen, forwarded, log)?;
+        let connected = connector.connect_tunnel(|other| route.pool.enter_tunnel(other, key)).await;
+        let (socket, to, load) = connected.map_err(|failed| log.set_connect_error(&failed))?;
+        log.set_load(load);
+        let backend = to.backend.clone();
         log.set_backend(&backend);
         let options = UpgradeOptions {
             policy: NegotiationPolicy {
@@ -295,7 +298,8 @@ impl ConnectionContext {
             idle: route.timeouts.idle,
         };
         let interim = context.send_interim;
-        let upgrading = handshake::upgrade(connected, head, handshake, forwarded, options, interim);
+        let upgrading =
+            handshake::upgrade((socket, to), head, handshake, forwarded, options, interim);
         // In a box like a forwarded request: what is not in use now would be moved with the future of the request.
         let upgraded = Box::pin(upgrading).await;
         let response = match &upgraded {

@@ -143,12 +143,19 @@ impl RequestLog {
         (self.choice, self.load) = (Some(request), load);
     }
 
+    /// Replaces what counts the request, if another backend than the first one accepted the connection of a tunnel.
+    pub fn set_load(&mut self, load: Option<LoadGuard>) {
+        if load.is_some() {
+            self.load = load;
+        }
+    }
+
     /// Adds the backend that accepted the connection.
     pub fn set_backend(&mut self, backend: &Arc<Backend>) {
         if let (Some(route), Some(choice), Some(load)) = (&self.route, &self.choice, &self.load)
             && !load.is_of(&backend.load)
         {
-            self.load = route.pool.enter(backend, choice.key, load.is_tunnel());
+            self.load = route.pool.enter(backend, choice.key);
         }
         self.backend = Some(backend.clone());
     }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, timeout_at};
 
+use super::choice::load::LoadGuard;
+use super::choice::queue::MaximumReached;
 use super::connect_error::{ConnectError, ConnectFailure, cause, classify, unresolved};
 use super::http1::connection::HttpConnection;
 use super::http1::idle_connections::Wanted;
@@ -79,8 +81,21 @@ impl Connector<'_> {
     /// [`RejectReason::NoDescriptors`] when this process has no file descriptor or memory
     /// for a socket.
     pub async fn connect(&self) -> Result<(Socket, ConnectedBackend), ConnectError> {
-        let (Link::New(socket), to) = self.try_backends(|_, _| None::<Infallible>).await?;
+        let (socket, to, _) = self.connect_tunnel(|_| Ok(None)).await?;
         Ok((socket, to))
+    }
+
+    /// As [`connect`](Self::connect), for a tunnel: `enter` counts it at a backend that is tried after the first one.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn connect_tunnel(
+        &self,
+        enter: impl Fn(&Backend) -> Result<Option<LoadGuard>, MaximumReached>,
+    ) -> Result<(Socket, ConnectedBackend, Option<LoadGuard>), ConnectError> {
+        let take = |_: &Backend, _: &TargetAddr| None::<Infallible>;
+        let (Link::New(socket), to, load) = self.try_backends(take, enter).await?;
+        Ok((socket, to, load))
     }
 
     /// As [`connect`](Self::connect), but takes an idle connection if the backend has one that is `wanted`.
@@ -92,7 +107,7 @@ impl Connector<'_> {
         wanted: Option<Wanted>,
     ) -> Result<BackendConnection, ConnectError> {
         let take = |backend: &Backend, address: &TargetAddr| backend.idle.take(address, wanted?);
-        let (link, to) = self.try_backends(take).await?;
+        let (link, to, _) = self.try_backends(take, |_| Ok(None)).await?;
         Ok(BackendConnection { link, to })
     }
 
@@ -100,10 +115,17 @@ impl Connector<'_> {
     async fn try_backends<Used>(
         &self,
         take: impl Fn(&Backend, &TargetAddr) -> Option<Used>,
-    ) -> Result<(Link<Used>, ConnectedBackend), ConnectError> {
+        enter: impl Fn(&Backend) -> Result<Option<LoadGuard>, MaximumReached>,
+    ) -> Result<(Link<Used>, ConnectedBackend, Option<LoadGuard>), ConnectError> {
         let deadline = Instant::now() + self.limit;
         let mut failed = ConnectError::new();
         for (index, backend) in self.order.iter().enumerate() {
+            // The first one was entered when it was chosen.
+            let load = if index == 0 { Ok(None) } else { enter(backend) };
+            let Ok(load) = load else {
+                failed.push(backend, "it has its maximum number of tunnels");
+                continue;
+            };
             let started = Instant::now();
             let until = attempt_deadline(deadline, index + 1 == self.order.len());
             let error = match self.connect_backend(backend, &take, until).await {
@@ -112,7 +134,7 @@ impl Connector<'_> {
                         backend.record_connection();
                     }
                     let to = ConnectedBackend { backend: Arc::clone(backend), address };
-                    return Ok((link, to));
+                    return Ok((link, to, load));
                 }
                 Err(error) => error,
             };

@@ -6,9 +6,11 @@ use serde_json::json;
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::time::timeout;
 
-use crate::balancing::{Backends, explained, open, with};
+use crate::backend_connect::{Full, RefusingAddress};
+use crate::balancing::{Backends, explained, open, until_ejected, with};
 use crate::support::{
-    Client, HANDSHAKE, PlainStream, Proxy, RawResponse, read_response, read_to_end, within_timeout,
+    Client, HANDSHAKE, PlainStream, Proxy, RawResponse, read_head, read_response, read_to_end,
+    switching_protocols, within_timeout,
 };
 
 /// A pool whose backends take one tunnel each, with these keys as well.
@@ -133,4 +135,77 @@ async fn full_backend_is_left_out_for_its_clients() {
     found.sort();
     assert_eq!(found, ["a", "b", "c"]);
     assert_busy(&client.request(head.as_bytes()).await);
+}
+
+/// The next place is that of the handshake that has waited for the longest time.
+#[tokio::test]
+async fn handshakes_get_places_in_their_order() {
+    let backends = Backends::start(["a"]).await;
+    let proxy = Proxy::start(&pool(&backends, "queue = 9\nqueue_time = \"1m\"")).await;
+    let client = Client::new(&proxy).await;
+    let (mut served, _) = open(&client, 1, HANDSHAKE).await;
+    let mut waiting = Vec::new();
+    for number in 1..=3 {
+        waiting.push(start(&client).await);
+        proxy.status("one more", |status| status["pools"][0]["waiting"] == number).await;
+    }
+    for mut stream in waiting {
+        drop(served);
+        assert_eq!(read_response(&mut stream).await.status, 101);
+        served = stream;
+    }
+}
+
+/// Until it has recovered, an ejected backend has no places.
+#[tokio::test]
+async fn recovered_backend_serves_those_that_wait() {
+    let backends = Backends::start(["a"]).await;
+    let refusing = RefusingAddress::new();
+    let address = refusing.address;
+    let list =
+        format!("backends = [{{ address = \"{address}\", id = \"dead\", max_tunnels = 1 }}, ");
+    let config = pool(&backends, "queue = 9\nqueue_time = \"1m\"");
+    let proxy = Proxy::start(&config.replace("backends = [", &list)).await;
+    let client = Client::new(&proxy).await;
+    let (_first, name) = open(&client, 1, HANDSHAKE).await;
+    assert_eq!(name, "a");
+    client.request(HANDSHAKE.as_bytes()).await;
+    until_ejected(&proxy, "dead").await;
+    let mut waiting = start(&client).await;
+    proxy.status("a waiting handshake", |status| status["pools"][0]["waiting"] == 1).await;
+    let listener = refusing.listen();
+    let serving = async {
+        loop {
+            let mut stream = BufReader::new(listener.accept().await.unwrap().0);
+            let head = read_head(&mut stream).await;
+            // A probe sends nothing.
+            if !head.is_empty() {
+                stream.write_all(switching_protocols(&head).as_bytes()).await.unwrap();
+                return stream;
+            }
+        }
+    };
+    let (_backend, response) = tokio::join!(serving, read_response(&mut waiting));
+    assert_eq!(response.status, 101);
+}
+
+/// Handshakes that are on the way to a backend that hangs count at the next one once they try it.
+#[tokio::test]
+async fn failover_does_not_exceed_the_maximum() {
+    let (hanging, backends) = (Full::new(), Backends::start(["next"]).await);
+    let dead = format!("backends = [{{ address = \"{}\", id = \"hanging\" }}, ", hanging.address);
+    let config = pool(&backends, "").replace("backends = [", &dead);
+    let config = config.replace("id = \"next\"", "id = \"next\", backup = true");
+    let config = config.replace("id = \"hanging\"", "id = \"hanging\", max_tunnels = 9");
+    let proxy = Proxy::start(&format!("{config}[timeouts]\nconnect = \"2s\"\n")).await;
+    let client = Client::new(&proxy).await;
+    let mut streams = [start(&client).await, start(&client).await];
+    let [one, other] = &mut streams;
+    let (one, other) = tokio::join!(read_response(one), read_response(other));
+    let mut statuses = [one.status, other.status];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [101, 503]);
+    let record = proxy.end_record("no_backend").await;
+    let detail = record["detail"].as_str().unwrap();
+    assert!(detail.ends_with("): it has its maximum number of tunnels"), "{detail}");
 }

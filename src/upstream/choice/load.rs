@@ -30,7 +30,7 @@ impl BackendLoad {
 #[derive(Debug)]
 pub struct LoadGuard {
     load: Arc<BackendLoad>,
-    place: Option<TunnelPlace>,
+    _place: Option<TunnelPlace>,
     /// Present in pools that keep keys together.
     affinity: Option<AffinityEntry>,
 }
@@ -39,12 +39,7 @@ impl LoadGuard {
     /// Counts one more; a tunnel has a place.
     pub fn new(load: &Arc<BackendLoad>, place: Option<TunnelPlace>) -> Self {
         load.open.fetch_add(1, Ordering::Relaxed);
-        Self { load: load.clone(), place, affinity: None }
-    }
-
-    /// Whether it counts a tunnel.
-    pub fn is_tunnel(&self) -> bool {
-        self.place.is_some()
+        Self { load: load.clone(), _place: place, affinity: None }
     }
 
     /// Whether it counts at this backend.

@@ -1,59 +1,114 @@
 //! Handshakes that wait until a backend of their pool may have another tunnel.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
-use tokio::sync::futures::Notified;
 
-/// The queue of one pool. Counts are ordered with those of the backends, so that no wake-up is missed. Places that become free wake those that wait in the order in which they came.
+/// The queue of one pool. Only the first handshake tries to get a place, so that they get theirs in the order in
+/// which they came. One that cannot use the free places may let the next one try.
 #[derive(Debug, Default)]
 pub struct WaitQueue {
-    waiting: AtomicUsize,
-    freed: Notify,
+    waiting: Mutex<VecDeque<WaitingTurn>>,
+    /// As in the list. Ordered with the counts of the backends, so that no wake-up is missed.
+    length: AtomicUsize,
+    tickets: AtomicU64,
+}
+
+#[derive(Debug)]
+struct WaitingTurn {
+    /// Ascending.
+    ticket: u64,
+    turn: Arc<Notify>,
 }
 
 /// A place in a queue, until it is dropped.
 #[derive(Debug)]
-pub struct Waiting<'q>(&'q WaitQueue);
+pub struct Waiting<'q> {
+    queue: &'q WaitQueue,
+    ticket: u64,
+    turn: Arc<Notify>,
+}
 
 impl WaitQueue {
     /// Number of handshakes that wait.
     pub fn len(&self) -> usize {
-        self.waiting.load(Ordering::SeqCst)
+        self.length.load(Ordering::SeqCst)
     }
 
     /// Enters the queue unless it has this length.
     pub fn enter(&self, length_max: usize) -> Option<Waiting<'_>> {
-        let more = |waiting: usize| (waiting < length_max).then_some(waiting + 1);
-        let entered = self.waiting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more);
-        entered.ok().map(|_| Waiting(self))
+        let mut waiting = self.lock();
+        if waiting.len() >= length_max {
+            return None;
+        }
+        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+        let turn = Arc::<Notify>::default();
+        waiting.push_back(WaitingTurn { ticket, turn: turn.clone() });
+        self.length.store(waiting.len(), Ordering::SeqCst);
+        Some(Waiting { queue: self, ticket, turn })
     }
 
-    /// Wakes the first one: a backend may have another tunnel.
+    /// Lets the first one try: a backend may have another tunnel.
     pub fn notify(&self) {
         if self.len() > 0 {
-            self.freed.notify_one();
+            notify(self.lock().front());
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<WaitingTurn>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Waiting<'_> {
-    /// Completes when a place has become free. One that becomes free after [`Notified::enable`] is not missed.
-    pub fn freed(&self) -> Notified<'_> {
-        self.0.freed.notified()
+    /// Whether no other one came before.
+    pub fn is_first(&self) -> bool {
+        self.queue.lock().front().is_some_and(|first| first.ticket == self.ticket)
+    }
+
+    /// Completes when it may try. A turn that comes earlier is not missed.
+    pub async fn turn(&self) {
+        self.turn.notified().await;
+    }
+
+    /// Lets the next one try, which may use other backends.
+    pub fn pass_on(&self) {
+        let waiting = self.queue.lock();
+        let next = waiting.partition_point(|of| of.ticket <= self.ticket);
+        notify(waiting.get(next));
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+        let mut waiting = self.queue.lock();
+        let was_first = waiting.front().is_some_and(|first| first.ticket == self.ticket);
+        if let Ok(index) = waiting.binary_search_by_key(&self.ticket, |of| of.ticket) {
+            waiting.remove(index);
+        }
+        self.queue.length.store(waiting.len(), Ordering::SeqCst);
+        if was_first {
+            // There may be several places.
+            notify(waiting.front());
+        }
+    }
+}
+
+fn notify(waiting: Option<&WaitingTurn>) {
+    if let Some(WaitingTurn { turn, .. }) = waiting {
+        turn.notify_one();
     }
 }
 
 /// The number of tunnels of one backend, which `max_tunnels` limits.
 #[derive(Debug, Default)]
 pub struct TunnelCount(AtomicUsize);
+
+/// A backend has `max_tunnels`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaximumReached;
 
 /// One tunnel of a backend, until it is dropped.
 #[derive(Debug)]
@@ -68,15 +123,19 @@ impl TunnelCount {
         self.0.load(Ordering::SeqCst)
     }
 
-    /// Counts one more, unless there are `max`.
+    /// Counts one more.
+    ///
+    /// # Errors
+    /// There are `max`.
     pub fn enter(
         self: &Arc<Self>,
         max: Option<usize>,
         queue: &Arc<WaitQueue>,
-    ) -> Option<TunnelPlace> {
+    ) -> Result<TunnelPlace, MaximumReached> {
         let more = |count: usize| max.is_none_or(|max| count < max).then_some(count + 1);
-        self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok()?;
-        Some(TunnelPlace { count: self.clone(), queue: queue.clone() })
+        let entered = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more);
+        entered.map_err(|_| MaximumReached)?;
+        Ok(TunnelPlace { count: self.clone(), queue: queue.clone() })
     }
 }
 
@@ -89,18 +148,23 @@ impl Drop for TunnelPlace {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
+    use std::time::Duration;
 
     use tokio::time::timeout;
 
     use super::*;
+
+    /// Whether it is the turn of this one.
+    async fn has_turn(waiting: &Waiting<'_>) -> bool {
+        timeout(Duration::from_secs(1), waiting.turn()).await.is_ok()
+    }
 
     #[test]
     fn queue_and_backend_have_bounds() {
         let (count, queue) = (Arc::<TunnelCount>::default(), Arc::<WaitQueue>::default());
         let places = [(); 3].map(|()| count.enter(Some(2), &queue));
         assert_eq!((places.iter().flatten().count(), count.get()), (2, 2));
-        assert!(count.enter(None, &queue).is_some());
+        assert!(count.enter(None, &queue).is_ok());
         drop(places);
         assert_eq!(count.get(), 0);
         let waiting = [(); 3].map(|()| queue.enter(2));
@@ -110,18 +174,31 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn freed_places_wake_in_order() {
+    async fn first_one_has_every_turn_until_it_leaves() {
         let (count, queue) = (Arc::<TunnelCount>::default(), Arc::<WaitQueue>::default());
-        let place = count.enter(Some(1), &queue);
-        let waiting = [(); 2].map(|()| queue.enter(2).unwrap());
-        let [mut first, mut second] = [pin!(waiting[0].freed()), pin!(waiting[1].freed())];
-        first.as_mut().enable();
-        second.as_mut().enable();
-        drop(place);
-        let short = std::time::Duration::from_secs(1);
-        assert!(timeout(short, second.as_mut()).await.is_err());
-        assert!(timeout(short, first).await.is_ok());
-        drop(count.enter(Some(1), &queue));
-        assert!(timeout(short, second).await.is_ok());
+        let [first, second, third] = [(); 3].map(|()| queue.enter(3).unwrap());
+        assert!(first.is_first() && !second.is_first());
+        for _ in 0..2 {
+            drop(count.enter(Some(1), &queue));
+            assert!(!has_turn(&second).await);
+            assert!(has_turn(&first).await);
+        }
+        // One that leaves does not take the turn of others with it.
+        drop(second);
+        assert!(!has_turn(&third).await);
+        drop(first);
+        assert!(third.is_first() && has_turn(&third).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn turn_is_passed_on_in_order() {
+        let queue = WaitQueue::default();
+        let [first, second, third] = [(); 3].map(|()| queue.enter(3).unwrap());
+        first.pass_on();
+        assert!(has_turn(&second).await && !has_turn(&third).await);
+        second.pass_on();
+        assert!(has_turn(&third).await);
+        third.pass_on();
+        assert!(!has_turn(&first).await);
     }
 }

@@ -1,8 +1,8 @@
 //! Choosing among the backends of a pool: what is known about them is passed to the functions of
 //! [`choice`](crate::upstream::choice).
 
-use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::HeaderMap;
 use hyper::http::request::Parts;
@@ -20,7 +20,7 @@ use crate::upstream::choice::key::{ChoiceKey, has_value};
 use crate::upstream::choice::load::LoadGuard;
 use crate::upstream::choice::order::{Candidate, Method, Order, order, ramped};
 use crate::upstream::choice::pin::Pinned;
-use crate::upstream::choice::queue::TunnelPlace;
+use crate::upstream::choice::queue::{MaximumReached, TunnelPlace};
 use crate::upstream::choice::rendezvous::KeyHash;
 use crate::upstream::choice::round_robin::RoundRobinTurn;
 
@@ -116,8 +116,8 @@ impl Pool {
                 ChoicePurpose::Tunnel if self.is_counting => {
                     match first.load.tunnels.enter(first.max_tunnels, &self.state.queue) {
                         // Another handshake has taken the last place in the meantime.
-                        None => continue,
-                        place => place,
+                        Err(MaximumReached) => continue,
+                        Ok(place) => Some(place),
                     }
                 }
                 ChoicePurpose::Tunnel | ChoicePurpose::Request => None,
@@ -127,8 +127,8 @@ impl Pool {
         }
     }
 
-    /// As [`choose`](Self::choose) for a tunnel, but waits in the queue of the pool, if it has one, while all
-    /// backends have `max_tunnels`.
+    /// As [`choose`](Self::choose) for a tunnel, but waits in the queue of the pool, if it has one, while others do or
+    /// all backends have `max_tunnels`.
     ///
     /// # Errors
     /// There is no such backend, and the queue is full or the time is up.
@@ -137,29 +137,44 @@ impl Pool {
         request: &ChoiceRequest,
         net: &dyn Net,
     ) -> Result<Choice, NoChoice> {
-        match (self.choose(request, ChoicePurpose::Tunnel, net), self.settings.queue) {
-            // Allocated, since hardly any handshake waits.
-            (Err(NoChoice::Full), Some(queue)) => Box::pin(self.wait(request, queue, net)).await,
-            (chosen, _) => chosen,
+        let choose = || self.choose(request, ChoicePurpose::Tunnel, net);
+        let Some(queue) = self.settings.queue else { return choose() };
+        if self.state.queue.len() == 0 {
+            match choose() {
+                Err(NoChoice::Full) => {}
+                chosen => return chosen,
+            }
         }
+        // Allocated, since hardly any handshake waits.
+        Box::pin(self.wait(queue, choose)).await
     }
 
     async fn wait(
         &self,
-        request: &ChoiceRequest,
         QueueSettings { length, time }: QueueSettings,
-        net: &dyn Net,
+        choose: impl Fn() -> Result<Choice, NoChoice>,
     ) -> Result<Choice, NoChoice> {
         let waiting = self.state.queue.enter(length).ok_or(NoChoice::Full)?;
         let deadline = Instant::now() + time;
+        let may_differ = self.backends.iter().any(|backend| backend.is_canary);
+        if may_differ {
+            // The places that those before it cannot use.
+            self.state.queue.notify();
+        }
+        let mut has_turn = false;
         loop {
-            let mut freed = pin!(waiting.freed());
-            freed.as_mut().enable();
-            match self.choose(request, ChoicePurpose::Tunnel, net) {
-                Err(NoChoice::Full) => {}
-                chosen => return chosen,
+            if has_turn || waiting.is_first() {
+                match choose() {
+                    Err(NoChoice::Full) if may_differ => waiting.pass_on(),
+                    Err(NoChoice::Full) => {}
+                    chosen => return chosen,
+                }
             }
-            timeout_at(deadline, freed).await.map_err(|_| NoChoice::Full)?;
+            let until = deadline.min(Instant::now() + RETRY_INTERVAL);
+            has_turn = timeout_at(until, waiting.turn()).await.is_ok();
+            if !has_turn && Instant::now() >= deadline {
+                return Err(NoChoice::Full);
+            }
         }
     }
 
@@ -175,11 +190,25 @@ impl Pool {
         self.order(request, ChoicePurpose::Tunnel, method)
     }
 
-    /// Counts a request at a backend that was not the first, and has accepted the connection. A tunnel counts
-    /// even if it is one more than `max_tunnels`.
-    pub fn enter(&self, backend: &Backend, key: ChoiceKey, is_tunnel: bool) -> Option<LoadGuard> {
-        let count = || backend.load.tunnels.enter(None, &self.state.queue);
-        self.guard(backend, key, if is_tunnel { count() } else { None })
+    /// Counts a plain request at a backend that was not the first, and has accepted the connection.
+    pub fn enter(&self, backend: &Backend, key: ChoiceKey) -> Option<LoadGuard> {
+        self.guard(backend, key, None)
+    }
+
+    /// Counts a tunnel at a backend that is not the first.
+    ///
+    /// # Errors
+    /// It has `max_tunnels`.
+    pub fn enter_tunnel(
+        &self,
+        backend: &Backend,
+        key: ChoiceKey,
+    ) -> Result<Option<LoadGuard>, MaximumReached> {
+        if !self.is_counting {
+            return Ok(None);
+        }
+        let place = backend.load.tunnels.enter(backend.max_tunnels, &self.state.queue)?;
+        Ok(self.guard(backend, key, Some(place)))
     }
 
     fn guard(
@@ -288,6 +317,7 @@ impl Pool {
             id: &backend.id,
             weight: self.weight_now(backend, now),
             load: backend.load.get(),
+            credit: &backend.load.credit,
             // The other backends serve a canary request if no canary can.
             is_backup: backend.is_backup || (is_canary_request && !backend.is_canary),
             is_ejected: backend.is_ejected(),
@@ -306,4 +336,7 @@ impl Pool {
         self.settings.hash_balance_factor.map(|percent| f64::from(percent) / 100.0)
     }
 }
-            credit: &backend.load.credit,
+
+/// How often the first handshake that waits tries again: a backend may have recovered, or a reload may have raised its
+/// limit.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);

@@ -2,11 +2,13 @@ use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use proptest::prelude::*;
 
 use super::choosing::{ChoiceRequest, NoChoice};
 use super::*;
 use crate::client::{ClientAddr, KeyPrefixes};
+use crate::config::settings::choice::QueueSettings;
 use crate::config::settings::probe::{ProbeKind, ProbeSettings};
 use crate::net::network::SystemNet;
 use crate::reject::RejectReason;
@@ -255,4 +257,25 @@ proptest! {
         expected.retain(|id| &**id != all[removed].0);
         prop_assert_eq!(order(&left), expected);
     }
+}
+
+/// A handshake that comes when a place has just become free does not precede those that have waited for it.
+#[tokio::test(start_paused = true)]
+async fn waiting_handshake_precedes_a_new_one() {
+    let mut settings = settings(&[("a", 1)]);
+    settings.backends[0].max_tunnels = Some(1);
+    settings.choice.queue = Some(QueueSettings { length: 9, time: Duration::from_secs(60) });
+    let pool = Pool::new(&settings, Arc::default(), None, |_| Default::default());
+    let key = ChoiceKey { hash: KeyHash::of_text(b"k"), is_fallback: false };
+    let request = ChoiceRequest { key, pinned: None, is_marked: false };
+    let choose = || Box::pin(pool.choose_or_wait(&request, &SystemNet));
+    let first = choose().await.unwrap();
+    let (mut second, mut third) = (choose(), choose());
+    assert!((&mut second).now_or_never().is_none());
+    drop(first);
+    assert!((&mut third).now_or_never().is_none());
+    let served = second.await.unwrap();
+    assert!((&mut third).now_or_never().is_none());
+    drop(served);
+    third.await.unwrap();
 }
