@@ -155,7 +155,25 @@ impl Settings {
             );
             LateDiagnostic { key: format!("pool[{index}].name"), problem }
         };
-        pools.map(warning).chain(self.unverified_pools()).collect()
+        let mut warnings: Vec<_> = pools.map(warning).chain(self.unverified_pools()).collect();
+        warnings.extend(self.pools.iter().filter_map(|pool| self.differing_proxy_protocol(pool)));
+        warnings
+    }
+
+    /// The warning that routes of a pool differ about the PROXY protocol: hardly any backend understands connections
+    /// with and without it.
+    fn differing_proxy_protocol(&self, pool: &PoolSettings) -> Option<LateDiagnostic> {
+        let mut routes =
+            self.routes.iter().enumerate().filter(|(_, route)| route.pool.name == pool.name);
+        let (_, first) = routes.next()?;
+        let (index, _) = routes.find(|(_, route)| route.send_proxy != first.send_proxy)?;
+        let name = pool.name.as_deref().unwrap_or_default();
+        let problem = format!(
+            "this differs from route \"{}\", which uses pool \"{name}\" as well: its backends get connections with \
+             and without a PROXY header, and probes as those of that route",
+            first.name
+        );
+        Some(LateDiagnostic { key: format!("route[{index}].proxy_protocol"), problem })
     }
 }
 

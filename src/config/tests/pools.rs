@@ -110,6 +110,17 @@ fn unused_pool_is_a_warning() {
 }
 
 #[test]
+fn differing_proxy_protocol_is_a_warning() {
+    let text = pooled("chat", "\"chat\"");
+    let route =
+        "[[route]]\nname = \"two\"\nhost = \"b.example\"\norigins = [\"*\"]\npool = \"chat\"\n";
+    assert_eq!(parse(&format!("{text}{route}")).pool_warnings(), []);
+    let warnings = parse(&format!("{text}{route}proxy_protocol = true\n")).pool_warnings();
+    assert_eq!((warnings.len(), warnings[0].key.as_str()), (1, "route[1].proxy_protocol"));
+    assert!(warnings[0].problem.contains("with and without a PROXY header"), "{warnings:?}");
+}
+
+#[test]
 fn changes_of_a_pool_are_reported_once() {
     let file = |backends: &str| {
         let other = "[[route]]\nhost = \"b.example\"\norigins = [\"*\"]\npool = \"chat\"\n";
