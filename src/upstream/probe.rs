@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use self::closing::close;
-use self::exchange::ProbeExchange;
+use self::exchange::{ProbeExchange, ProbeFailure};
 use self::health::{ProbeHealth, ProbeState};
 use super::connect::Connector;
 use super::pool::Backend;
@@ -54,11 +54,16 @@ pub async fn check(
         // Says nothing about the backend.
         Err(failed) if failed.reason == RejectReason::LocalPorts => return,
         Err(failed) if failed.reason == RejectReason::NoDescriptors => return,
-        // As with requests: clients that send slowly may hold all of its workers.
-        Err(failed) if has_timed_out(failed.reason) && is_held(&backend) => return,
-        Err(failed) => Err(failed.detail),
+        Err(failed) if has_timed_out(failed.reason) => Err(ProbeFailure::TimedOut(failed.detail)),
+        Err(failed) => Err(ProbeFailure::Failed(failed.detail)),
     };
-    record(&backend, health, probed.as_ref().map(|_| ()).map_err(String::as_str));
+    let result = match &probed {
+        Ok(_) => Ok(()),
+        // As with requests: clients that send slowly may hold all of its workers.
+        Err(ProbeFailure::TimedOut(_)) if backend.health.waiting_uploads() > 0 => return,
+        Err(ProbeFailure::TimedOut(cause) | ProbeFailure::Failed(cause)) => Err(cause.as_str()),
+    };
+    record(&backend, health, result);
     if let Ok(connection) = probed {
         let _ = timeout(CLOSE_TIMEOUT, connection.close(net)).await;
     }
@@ -76,10 +81,6 @@ fn host(address: &BackendAddress) -> String {
         BackendAddress::Tcp { .. } => address.to_string(),
         BackendAddress::Unix(_) => "localhost".to_owned(),
     }
-}
-
-fn is_held(backend: &Backend) -> bool {
-    backend.health.waiting_uploads() > 0
 }
 
 /// Records the result of a probe, and logs a change of the state.

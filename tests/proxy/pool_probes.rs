@@ -280,3 +280,33 @@ async fn state_survives_reloads_of_the_same_check() {
     proxy.reload_with("fall = 1", "fall = 100").await;
     assert_eq!(down().await, 0.0);
 }
+
+/// Clients that upload slowly may have all workers of the application, which then answers no probe.
+#[tokio::test]
+async fn probes_that_wait_for_slow_uploads_do_not_count() {
+    let backend = Backend::raw(|head, mut stream, events| async move {
+        if !head.contains("tidegate-probe") {
+            let _ = events.send(BackendEvent::Bytes(b"upload".to_vec()));
+        }
+        read_to_end(&mut stream).await;
+    })
+    .await;
+    let text = pool(&[backend.address], "", "kind = \"http\"\nfall = 3");
+    let proxy = Proxy::start(&format!("{text}[timeouts]\nmin_body_rate = \"off\"\n")).await;
+    let mut uploading = Client::new(&proxy).await.connect_plain().await;
+    let head = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\na";
+    uploading.write_all(head.as_bytes()).await.unwrap();
+    assert_eq!(backend.bytes().await, b"upload");
+    let probes = || backend.heads().iter().filter(|head| head.contains("tidegate-probe")).count();
+    within_timeout("probes", async {
+        while probes() < 5 {
+            backend.next_event().await;
+        }
+    })
+    .await;
+    // Each has timed out before the next one.
+    assert_eq!(wait_for_state(&proxy, 0, "up").await["problem"], Value::Null);
+    uploading.write_all(b"b").await.unwrap();
+    let row = wait_for_state(&proxy, 0, "down").await;
+    assert_eq!(row["problem"], "http probe failed: no response within 1s");
+}

@@ -40,6 +40,21 @@ pub(super) struct ProbeExchange<'p> {
     pub(super) time: (Duration, Instant),
 }
 
+/// Why a probe failed.
+#[derive(Debug)]
+pub(super) enum ProbeFailure {
+    /// There was no answer in time.
+    TimedOut(String),
+    /// Any other cause.
+    Failed(String),
+}
+
+impl From<String> for ProbeFailure {
+    fn from(cause: String) -> Self {
+        Self::Failed(cause)
+    }
+}
+
 /// The connection of a successful probe, which remains to be closed.
 pub(super) enum ProbedConnection {
     Tcp(Socket),
@@ -48,8 +63,8 @@ pub(super) enum ProbedConnection {
 }
 
 impl ProbeExchange<'_> {
-    /// Probes the backend. The error says why it failed.
-    pub(super) async fn run(&self, socket: Socket) -> Result<ProbedConnection, String> {
+    /// Probes the backend.
+    pub(super) async fn run(&self, socket: Socket) -> Result<ProbedConnection, ProbeFailure> {
         match self.kind {
             ProbeKind::Tcp => Ok(ProbedConnection::Tcp(socket)),
             ProbeKind::Http(request, statuses) => {
@@ -60,10 +75,12 @@ impl ProbeExchange<'_> {
                         let status = head.status.as_u16();
                         match statuses.iter().any(|range| range.contains(&status)) {
                             true => Ok(ProbedConnection::Http(body, exchange)),
-                            false => Err(format!("the response has the status {status}")),
+                            false => Err(format!("the response has the status {status}").into()),
                         }
                     }
-                    BackendResponse::Switching { .. } => Err("the response is a 101".to_owned()),
+                    BackendResponse::Switching { .. } => {
+                        Err("the response is a 101".to_owned().into())
+                    }
                 }
             }
             ProbeKind::WebSocket(request, subprotocol) => {
@@ -78,7 +95,7 @@ impl ProbeExchange<'_> {
         socket: Socket,
         request: &ProbeRequest,
         subprotocols: &[String],
-    ) -> Result<ProbedConnection, String> {
+    ) -> Result<ProbedConnection, ProbeFailure> {
         let mut nonce = [0; 16];
         self.net.fill_random(&mut nonce);
         let key = BASE64.encode(&nonce);
@@ -94,14 +111,13 @@ impl ProbeExchange<'_> {
         }
         let (mut socket, after_head) = match self.send(socket, request, headers).await? {
             BackendResponse::Switching { head, stream, after_head } => {
-                check_switching(&head, &key, subprotocols, &[], Strictness::Enforce)?;
+                check_switching(&head, &key, subprotocols, &[], Strictness::Enforce)
+                    .map_err(str::to_owned)?;
                 (stream, after_head)
             }
             BackendResponse::Declined { head, .. } => {
-                return Err(format!(
-                    "the response has the status {} instead of 101",
-                    head.status.as_u16()
-                ));
+                let status = head.status.as_u16();
+                return Err(format!("the response has the status {status} instead of 101").into());
             }
         };
         let mut payload = [0; 8];
@@ -121,7 +137,7 @@ impl ProbeExchange<'_> {
         socket: Socket,
         probe: &ProbeRequest,
         headers: HeaderMap,
-    ) -> Result<BackendResponse, String> {
+    ) -> Result<BackendResponse, ProbeFailure> {
         let mut request = Request::new(());
         *request.uri_mut() = probe.target.clone();
         *request.headers_mut() = headers;
@@ -146,10 +162,15 @@ impl ProbeExchange<'_> {
         &self,
         missing: &str,
         exchange: impl Future<Output = Result<T, String>>,
-    ) -> Result<T, String> {
+    ) -> Result<T, ProbeFailure> {
         let (limit, deadline) = self.time;
-        let late = || format!("{missing} within {}", show_duration(limit));
-        timeout_at(deadline, exchange).await.unwrap_or_else(|_| Err(late()))
+        match timeout_at(deadline, exchange).await {
+            Ok(ended) => Ok(ended?),
+            Err(_elapsed) => {
+                let cause = format!("{missing} within {}", show_duration(limit));
+                Err(ProbeFailure::TimedOut(cause))
+            }
+        }
     }
 }
 
