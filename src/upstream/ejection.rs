@@ -4,14 +4,16 @@
 //! A single client must not take a backend from others, since what it sends may be the cause. Its failures
 //! eject a backend only if no other client uses it, and otherwise more clients must have failed than succeeded.
 
+use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::client::ClientKey;
 use crate::reject::RejectReason;
+use crate::telemetry::metrics::handles::BackendCounts;
 use crate::telemetry::once_a_minute::OnceAMinute;
 
 /// What a response answers. Both are judged on their own, since an application may serve pages while its
@@ -33,6 +35,8 @@ pub struct ResponseHealth {
     is_watched: AtomicBool,
     is_ejected: AtomicBool,
     state: Mutex<ResponseState>,
+    /// The metrics of the backend in each route, which count its open tunnels.
+    routes: Mutex<Vec<Weak<BackendCounts>>>,
     /// When it was last logged that the pool does not allow an ejection.
     pub refusal_logged: OnceAMinute,
 }
@@ -70,6 +74,21 @@ impl ResponseHealth {
     /// Whether no response has come since the end of an ejection.
     pub fn is_returning(&self) -> bool {
         self.is_watched.load(Ordering::Relaxed) && self.lock().is_returning
+    }
+
+    /// Adds a route that uses the backend.
+    pub fn add_route(&self, counts: &Arc<BackendCounts>) {
+        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        routes.retain(|known| known.strong_count() > 0);
+        if !routes.iter().any(|known| ptr::eq(known.as_ptr(), Arc::as_ptr(counts))) {
+            routes.push(Arc::downgrade(counts));
+        }
+    }
+
+    /// Whether a tunnel to the backend is open, through any route.
+    pub fn has_tunnels(&self) -> bool {
+        let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        routes.iter().filter_map(Weak::upgrade).any(|counts| counts.open.get() > 0)
     }
 
     /// When the last ejection ended.

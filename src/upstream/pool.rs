@@ -205,6 +205,7 @@ impl Pool {
     ) -> Self {
         let build = |settings: &BackendSettings| {
             let of: SharedBackendState = carried(settings);
+            of.responses.add_route(&of.counts);
             Arc::new(Backend {
                 id: Arc::clone(&settings.id),
                 address: settings.address.clone(),

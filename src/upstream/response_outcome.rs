@@ -26,7 +26,7 @@ impl Pool {
             Err(cause) if is_of_backend(&cause) => cause,
             Err(_) => return,
         };
-        let has_tunnels = backend.counts.open.get() > 0;
+        let has_tunnels = backend.responses.has_tunnels();
         // Two backends of a pool must not be ejected on the same count.
         let _one_at_a_time = EJECTING.lock().unwrap_or_else(PoisonError::into_inner);
         let may_eject = || self.may_eject(backend);
@@ -56,17 +56,27 @@ impl Pool {
 }
 
 /// Whether a request failed because of the backend that it was sent to. A client that sends its request slowly,
-/// or leaves, is none of it; and how long a plain request may take is the application's.
+/// or leaves, is none of it; and how long a plain request may take is the application's. With TLS 1.3 a backend rejects
+/// the certificate of tidegate only once the request is on its way.
 fn is_of_backend(reason: &RejectReason) -> bool {
-    matches!(reason, RejectReason::BackendHandshakeInvalid(_) | RejectReason::ResponseTimeout)
+    matches!(
+        reason,
+        RejectReason::BackendHandshakeInvalid(_)
+            | RejectReason::ResponseTimeout
+            | RejectReason::BackendTls(_)
+    )
 }
 
 static EJECTING: Mutex<()> = Mutex::new(());
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
     use super::*;
-    use crate::upstream::scripted::pool_of;
+    use crate::upstream::pool::SharedBackendState;
+    use crate::upstream::scripted::{pool_of, pool_with};
 
     const TIMEOUT: RejectReason = RejectReason::ResponseTimeout;
 
@@ -117,6 +127,36 @@ mod tests {
         assert_eq!(first.state().as_str(), "down");
         let problem = first.problem().unwrap();
         assert!(problem.contains("timeout waiting for the backend's response"), "{problem}");
+    }
+
+    /// A pool of two backends as another route uses it.
+    fn other_route(pool: &Pool) -> Pool {
+        let mut backends = pool.backends().iter();
+        pool_with(2, |_| SharedBackendState {
+            responses: backends.next().unwrap().responses.clone(),
+            counts: Arc::default(),
+            ..SharedBackendState::default()
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tunnels_of_every_route_show_other_clients() {
+        for is_open in [false, true] {
+            let pool = pool_of(2);
+            let other = other_route(&pool);
+            if is_open {
+                pool.backends()[0].counts.tunnel_opened();
+            }
+            let fail = || {
+                let (backend, client) = (&other.backends()[0], ClientKey::sample(1));
+                other.record_response(backend, ResponseKind::Handshake, client, Err(TIMEOUT));
+            };
+            for _ in 0..4 {
+                fail();
+                tokio::time::advance(Duration::from_secs(10)).await;
+            }
+            assert_eq!(pool.backends()[0].is_ejected(), !is_open);
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::connect::ConnectedBackend;
 use super::forwarded_headers::{ForwardedHeaders, ForwardingPolicy};
 use super::health::Health;
-use super::pool::{Backend, Pool};
+use super::pool::{Backend, Pool, SharedBackendState};
 use crate::client::{ClientInfo, KeyPrefixes};
 use crate::config::settings::pool::{BackendSettings, PoolSettings};
 use crate::config::values::backend_address::BackendAddress;
@@ -41,6 +41,14 @@ pub(crate) fn backend_at((host, port): (&str, u16)) -> Arc<Backend> {
 
 /// A pool of this many backends with the ids `0`, `1` and so on.
 pub(crate) fn pool_of(backends: usize) -> Pool {
+    pool_with(backends, |_| SharedBackendState::default())
+}
+
+/// As [`pool_of`], with this state of each.
+pub(crate) fn pool_with(
+    backends: usize,
+    carried: impl FnMut(&BackendSettings) -> SharedBackendState,
+) -> Pool {
     let one = |index: usize| BackendSettings {
         id: index.to_string().into(),
         address: BackendAddress::Tcp { host: "127.0.0.1".into(), port: 9 },
@@ -51,7 +59,7 @@ pub(crate) fn pool_of(backends: usize) -> Pool {
         cookie_value: None,
     };
     let settings = PoolSettings::of_route((0..backends).map(one).collect());
-    Pool::new(&settings, Arc::default(), None, |_| Default::default())
+    Pool::new(&settings, Arc::default(), None, carried)
 }
 
 /// A backend at the address of a listener.

@@ -1,12 +1,12 @@
 //! TLS to backends that fails: each cause has its name in records and metrics.
 
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 
 use crate::backend_tls::{report, tls_pool};
 use crate::support::tls_backend::{TestIssuer, TlsBackend, VALID};
-use crate::support::{Client, HANDSHAKE, Proxy, Record};
+use crate::support::{Client, HANDSHAKE, Proxy, Record, read_response};
 
 /// The record of a handshake that fails because of TLS to a backend on this port.
 async fn failed(port: u16, keys: &str) -> Record {
@@ -128,4 +128,31 @@ async fn next_backend_serves_if_tls_fails() {
         bad["state"] == "untried" || bad["connect_failures"].as_u64() > Some(0)
     };
     proxy.status("the backends", is_down).await;
+}
+
+/// With TLS 1.3 the handshake succeeds, and the certificate is rejected when the request is on its way.
+#[tokio::test]
+async fn backend_that_rejects_the_certificate_is_ejected() {
+    let issuer = TestIssuer::new();
+    issuer.issue("app", &["127.0.0.1"], VALID);
+    let strict = json!({"client_ca": issuer.path("ca.pem")});
+    let Some(strict) = TlsBackend::start(&issuer, "app", strict) else { return };
+    let Some(open) = TlsBackend::start(&issuer, "app", json!({})) else { return };
+    let addresses = format!("127.0.0.1:{}\", \"127.0.0.1:{}", strict.port, open.port);
+    let ca = format!("ca = \"{}\"", issuer.path("ca.pem"));
+    let proxy = Proxy::start(&tls_pool(&addresses, &ca)).await;
+    let client = Client::new(&proxy).await;
+    let mut failed = 0;
+    for host in 1..=60 {
+        let mut stream = BufReader::new(client.connect_plain_from([127, 0, 14, host]).await);
+        stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+        failed += usize::from(read_response(&mut stream).await.status == 502);
+    }
+    assert_eq!(failed, 3, "after three clients it is tried last");
+    let is_ejection = |record: &Record| {
+        record["message"].as_str().is_some_and(|text| text.starts_with("backend ejected"))
+    };
+    let ejected = proxy.record("the ejection", is_ejection).await;
+    assert_eq!(ejected["backend"], format!("127.0.0.1:{}", strict.port));
+    assert!(ejected["error"].as_str().unwrap().contains("client certificate"), "{ejected}");
 }
