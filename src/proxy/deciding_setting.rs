@@ -15,11 +15,13 @@ use crate::telemetry::record::DecidingSetting;
 pub fn of_drop(
     reason: &DropReason,
     snapshot: &Snapshot,
-    listener: &ListenerSettings,
+    listener: Option<&ListenerSettings>,
 ) -> DecidingSetting {
     let settings = &snapshot.settings;
     let value = match reason {
-        DropReason::AddressDenied(rule) => Some(listener.addresses.deciding_value(*rule)),
+        DropReason::AddressDenied(rule) => {
+            listener.map(|listener| listener.addresses.deciding_value(*rule))
+        }
         DropReason::ClientLimit | DropReason::Shed(ShedCause::ConnectionsOfClient) => {
             Some(settings.concurrency.connections_per_client.to_string())
         }

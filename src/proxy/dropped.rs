@@ -16,7 +16,7 @@ use crate::telemetry::redact::{origin, target};
 pub(super) fn report_drop(
     state: &ProxyState,
     snapshot: &Snapshot,
-    listener: &ListenerSettings,
+    listener: Option<&ListenerSettings>,
     client: &ClientInfo,
     reason: &DropReason,
     age: Duration,

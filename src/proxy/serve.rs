@@ -53,7 +53,7 @@ pub async fn serve(state: Arc<ProxyState>, accepted: AcceptedStream, key: Listen
         // In a task of its own, which keeps neither the snapshot nor the memory of the opening.
         Ok(Some(http2)) => drop(state.tasks.spawn(http2.serve(state.clone(), key, started))),
         Err(reason) => {
-            report_drop(&state, &snapshot, listener, &client, &reason, now() - started);
+            report_drop(&state, &snapshot, Some(listener), &client, &reason, now() - started);
         }
     }
 }

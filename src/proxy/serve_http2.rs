@@ -72,8 +72,8 @@ impl OpenedHttp2 {
         });
         let Err(reason) = ended.await else { return };
         let snapshot = state.snapshot();
-        // A reload may have removed the listener.
-        let Some(listener) = snapshot.listener(key) else { return };
+        // `None` if a reload has removed it.
+        let listener = snapshot.listener(key);
         let client = &connection.client;
         report_drop(&state, &snapshot, listener, client, &reason, now() - started);
     }
@@ -108,6 +108,10 @@ impl Http2Handler for RequestHandler {
 
     fn set_idle(&self) {
         self.0.pending.set_idle();
+    }
+
+    fn count_refused_heads(&self, count: u32) {
+        self.0.state.metrics.http2_heads_refused.add(count.into());
     }
 
     fn is_shared(&self) -> bool {

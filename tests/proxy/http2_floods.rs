@@ -4,10 +4,11 @@ use std::ops::ControlFlow;
 
 use crate::support::http2::{
     COMPRESSION_ERROR, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM,
-    FLOW_CONTROL_ERROR, GET, HEADERS, Http2Client, PING, PRIORITY, PROTOCOL_ERROR, RST_STREAM,
-    RawHttp2, SETTINGS, STREAM_CLOSED, WINDOW_UPDATE, fields, frame, get_frame, http2_proxy,
+    FLOW_CONTROL_ERROR, GET, GOAWAY, HEADERS, Http2Client, PING, PRIORITY, PROTOCOL_ERROR,
+    RST_STREAM, RawHttp2, SETTINGS, STREAM_CLOSED, WINDOW_UPDATE, fields, frame, get_frame,
+    http2_proxy,
 };
-use crate::support::{Backend, Client, Proxy, route, within_timeout};
+use crate::support::{Backend, Client, Proxy, Record, route, within_timeout};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -135,25 +136,86 @@ async fn errors_of_many_streams_end_the_connection() {
     }
 }
 
+/// A head with this many fields: one in the dynamic table, then references to it (RFC 7541 6.1), which are
+/// little to send and much to keep.
+fn bomb(fields_max: usize) -> Vec<u8> {
+    let define = [&[0x40][..], &fields(&[("x-bomb", &"b".repeat(100))])[1..]].concat();
+    [fields(&GET), define, vec![0x80 | 62; fields_max]].concat()
+}
+
 // Requirements: H204.
 #[tokio::test]
 async fn large_heads_are_answered_or_end_the_connection() {
     let mut test = FloodTest::new().await;
-    // One field in the dynamic table, then references to it (RFC 7541 6.1): little to send, much to keep.
-    let define = [&[0x40][..], &fields(&[("x-bomb", &"b".repeat(100))])[1..]].concat();
-    let bomb = |count: usize| [fields(&GET), define.clone(), vec![0x80 | 62; count]].concat();
     let mut raw = RawHttp2::connect(&test.client).await;
-    // Too many fields for the proxy, too large a list for the library, and beyond all reason.
-    raw.write(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &bomb(120))).await;
-    let rejected = raw.read_until(HEADERS, 1).await;
-    // The status 431 is not in the static table, so it is a literal; the response has a body.
-    assert_ne!(rejected.payload[0] & 0x80, 0x80, "{:?}", rejected.payload);
-    assert_eq!(rejected.flags & END_STREAM, 0);
-    assert_eq!(test.proxy.end_record("head_too_large").await["status"], 431);
-    raw.write(&frame(HEADERS, END_HEADERS | END_STREAM, 3, &bomb(400))).await;
-    raw.read_until(HEADERS, 3).await;
-    raw.write(&frame(HEADERS, END_HEADERS | END_STREAM, 5, &bomb(10_000))).await;
+    let head = |stream, fields| frame(HEADERS, END_HEADERS | END_STREAM, stream, &bomb(fields));
+    // Too many fields for the proxy, or twice the size.
+    for (stream, fields) in [(1, 120), (3, 480)] {
+        raw.write(&head(stream, fields)).await;
+        // The response has a body.
+        assert_eq!(raw.read_until(HEADERS, stream).await.flags & END_STREAM, 0);
+        let too_large = |record: &Record| record["end"] == "head_too_large";
+        let record = test.proxy.nth_record("a 431", (stream as usize).div_ceil(2), too_large).await;
+        assert_eq!(record["status"], 431);
+    }
+    // Too large for the library.
+    raw.write(&head(5, 1000)).await;
+    assert_ne!(raw.read_until(HEADERS, 5).await.flags & END_STREAM, 0);
+    let refused = test.proxy.scrape().await.value("tidegate_http2_heads_refused_total", &[]);
+    assert_eq!(refused, 1.0);
+    // Beyond all reason.
+    raw.write(&head(7, 10_000)).await;
     assert_eq!(raw.goaway_code().await, Some(ENHANCE_YOUR_CALM));
+    test.assert_neighbour_is_served().await;
+    test.finish().await;
+}
+
+// Requirements: H204.
+#[tokio::test]
+async fn flood_of_large_heads_ends_the_connection() {
+    let mut test = FloodTest::new().await;
+    let mut raw = RawHttp2::connect(&test.client).await;
+    // A connection without any request would end earlier, for that reason.
+    raw.write(&get_frame(1, &[])).await;
+    raw.read_until(HEADERS, 1).await;
+    let block = bomb(1000);
+    let head = |n: u32| frame(HEADERS, END_HEADERS | END_STREAM, 2 * n + 3, &block);
+    let mut refused = 0;
+    let code = 'connection: loop {
+        // Fewer than the limit of streams.
+        let batch: Vec<u8> = (refused..refused + 50).flat_map(head).collect();
+        raw.write(&batch).await;
+        for _ in 0..50 {
+            match raw.read_first(&[HEADERS, GOAWAY]).await {
+                Some(frame) if frame.kind == GOAWAY => break 'connection frame.payload[7],
+                Some(_) => refused += 1,
+                None => panic!("closed without GOAWAY"),
+            }
+        }
+        assert!(refused < 3000);
+    };
+    assert_eq!(u32::from(code), ENHANCE_YOUR_CALM);
+    let record = test.proxy.end_record("http2_flood").await;
+    assert_eq!(record["detail"], "too many request heads that are too large or malformed");
+    test.assert_neighbour_is_served().await;
+    test.finish().await;
+}
+
+#[tokio::test]
+async fn flood_is_recorded_after_its_listener_was_removed() {
+    let mut test = FloodTest::new().await;
+    let mut raw = RawHttp2::connect(&test.client).await;
+    raw.write(&get_frame(1, &[])).await;
+    raw.read_until(HEADERS, 1).await;
+    let listener = "http2 = true\naddress = \"127.0.0.1:0\"";
+    test.proxy.reload_with(listener, "address = \"127.0.0.2:0\"").await;
+    let pings = frame(PING, 0, 0, &[0; 8]).repeat(300);
+    let code = raw.flood(|round| match round {
+        0 => ControlFlow::Continue(pings.clone()),
+        _ => ControlFlow::Break(()),
+    });
+    assert_eq!(code.await, Some(ENHANCE_YOUR_CALM));
+    assert_eq!(test.proxy.end_record("http2_flood").await["listener"], "tls");
     test.assert_neighbour_is_served().await;
     test.finish().await;
 }

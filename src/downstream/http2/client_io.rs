@@ -22,11 +22,27 @@ use crate::net::http2::waiting::ConnectionWaiting;
 #[derive(Clone, Debug)]
 pub(super) struct ReadControl(Arc<Mutex<ReadState>>);
 
+/// The state of a connection after a poll.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct IoStatus {
+    /// The kind of frames of which the client sent too many. Nothing is read any more then.
+    pub(super) flood: Option<FrameFlood>,
+    /// A head has begun and is not complete.
+    pub(super) is_in_head: bool,
+    /// Number of streams that the client has opened, including one whose head is not complete; it wraps.
+    pub(super) opened: u32,
+    /// Everything was passed to the kernel, or at least to TLS. After a poll of the connection, this includes
+    /// everything that flow control permits to be sent.
+    pub(super) is_flushed: bool,
+}
+
 #[derive(Debug)]
 struct ReadState {
     scanner: FrameScanner,
     limits: FrameLimits,
     flood: Option<FrameFlood>,
+    /// Number of streams that the client has opened; it wraps.
+    opened: u32,
     /// Something was written and not flushed since.
     is_unflushed: bool,
     /// Bytes and heads that may be read until the connection is polled again.
@@ -41,6 +57,7 @@ impl ReadControl {
             scanner: FrameScanner::new(),
             limits: FrameLimits::new(Instant::now()),
             flood: None,
+            opened: 0,
             is_unflushed: false,
             bytes_left: POLL_BYTES_MAX,
             heads_left: POLL_HEADS_MAX,
@@ -53,20 +70,21 @@ impl ReadControl {
         (state.bytes_left, state.heads_left) = (POLL_BYTES_MAX, POLL_HEADS_MAX);
     }
 
-    /// The kind of frames of which the client sent too many. Nothing is read any more then.
-    pub(super) fn flood(&self) -> Option<FrameFlood> {
-        self.lock().flood
+    /// What was read and written so far.
+    pub(super) fn status(&self) -> IoStatus {
+        let state = self.lock();
+        let is_in_head = state.scanner.is_in_head();
+        IoStatus {
+            flood: state.flood,
+            is_in_head,
+            opened: state.opened,
+            is_flushed: !state.is_unflushed,
+        }
     }
 
-    /// Whether a head has begun and is not complete.
-    pub(super) fn is_in_head(&self) -> bool {
-        self.lock().scanner.is_in_head()
-    }
-
-    /// Whether everything was passed to the kernel, or at least to TLS. After a poll of the connection, this
-    /// includes everything that flow control permits to be sent.
-    pub(super) fn is_flushed(&self) -> bool {
-        !self.lock().is_unflushed
+    /// Takes note that a head is that of a request.
+    pub(super) fn accept_head(&self) {
+        self.lock().limits.accept_head();
     }
 
     fn lock(&self) -> MutexGuard<'_, ReadState> {
@@ -84,6 +102,7 @@ impl ReadState {
                 self.flood = Some(flood);
                 return 0;
             }
+            self.opened = self.opened.wrapping_add(u32::from(frame.opens_stream));
             if frame.kind == kind::HEADERS {
                 self.heads_left = self.heads_left.saturating_sub(1);
                 if self.heads_left == 0 {

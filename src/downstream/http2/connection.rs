@@ -17,7 +17,7 @@ use h2::Reason;
 use h2::server::{Builder, Connection as H2Connection};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use super::client_io::{ClientIo, ReadControl};
+use super::client_io::{ClientIo, IoStatus, ReadControl};
 use super::handler::Http2Handler;
 use super::response::FlushSignal;
 use super::stream::{self, RejectionPacing, StreamContext};
@@ -86,6 +86,7 @@ where
         context: Arc::new(context),
         streams: FuturesUnordered::new(),
         accepted: 0,
+        refused: 0,
         reason: None,
         closing: None,
         is_ending: false,
@@ -107,6 +108,8 @@ struct Http2Connection<S, H> {
     streams: FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// Number of requests so far; it wraps.
     accepted: u32,
+    /// Number of heads so far that did not become a request; it wraps.
+    refused: u32,
     /// Why this side ends the connection.
     reason: Option<DropReason>,
     /// Set with the GOAWAY. Expires if the connection then stays open without streams.
@@ -132,10 +135,12 @@ impl<S: Stream, H: Http2Handler> Http2Connection<S, H> {
                 Poll::Pending => break,
             }
         }
-        if self.control.is_flushed() {
+        let status = self.control.status();
+        if status.is_flushed {
             self.context.flushes.set_flushed();
         }
-        if let (Some(flood), None) = (self.control.flood(), &self.reason) {
+        self.count_refused(status);
+        if let (Some(flood), None) = (status.flood, &self.reason) {
             self.abort(Reason::ENHANCE_YOUR_CALM, DropReason::Http2Flood(flood.to_string()), cx);
         }
         let has_tunnels = Arc::strong_count(&self.context.tunnels) > 1;
@@ -145,7 +150,7 @@ impl<S: Stream, H: Http2Handler> Http2Connection<S, H> {
         }
         if self.closing.is_none() {
             // A connection that is not read cannot complete its head.
-            let is_in_head = self.control.is_in_head() && !self.context.waiting.is_over_limit();
+            let is_in_head = status.is_in_head && !self.context.waiting.is_over_limit();
             let phase =
                 ConnectionPhase::of(is_idle || is_in_head, self.accepted > 0 && !is_in_head);
             let is_expired = timer.poll_expired(phase, self.accepted, cx).is_ready();
@@ -165,7 +170,7 @@ impl<S: Stream, H: Http2Handler> Http2Connection<S, H> {
         }
         let Some(deadline) = &mut self.closing else { return Poll::Pending };
         // A client that still receives the last response is limited by the write timeout.
-        let is_ending = self.reason.is_some() || (is_idle && self.control.is_flushed());
+        let is_ending = self.reason.is_some() || (is_idle && status.is_flushed);
         let has_begun = is_ending && !std::mem::replace(&mut self.is_ending, is_ending);
         if has_begun {
             deadline.as_mut().reset(Instant::now() + CLOSE_TIME);
@@ -185,6 +190,7 @@ impl<S: Stream, H: Http2Handler> Http2Connection<S, H> {
                 Poll::Ready(Some(Ok((request, responder)))) => {
                     has_accepted = true;
                     self.accepted = self.accepted.wrapping_add(1);
+                    self.control.accept_head();
                     let serving = stream::serve(self.context.clone(), request, responder);
                     self.streams.push(Box::pin(serving));
                 }
@@ -193,6 +199,18 @@ impl<S: Stream, H: Http2Handler> Http2Connection<S, H> {
                 Poll::Pending if has_accepted => return Poll::Ready(None),
                 Poll::Pending => return Poll::Pending,
             }
+        }
+    }
+
+    /// Counts the heads that the h2 library has refused: it has accepted all others that are complete.
+    fn count_refused(&mut self, status: IoStatus) {
+        let complete = status.opened.wrapping_sub(u32::from(status.is_in_head));
+        let refused = complete.wrapping_sub(self.accepted);
+        let new = refused.wrapping_sub(self.refused);
+        // Fewer than before while trailers are incomplete.
+        if new > 0 && new <= u32::MAX / 2 {
+            self.refused = refused;
+            self.context.handler.count_refused_heads(new);
         }
     }
 
@@ -248,14 +266,19 @@ fn builder(limits: HeadLimits) -> Builder {
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .data_frame_budget(CONNECTION_WINDOW as usize)
-        // Counts 32 bytes more for each field than HTTP/1.1 has (RFC 9113 6.5.2).
-        .max_header_list_size(u32::try_from(limits.bytes + 32 * limits.fields).unwrap_or(u32::MAX))
+        .max_header_list_size(header_list_size(limits))
         .max_send_buffer_size(SEND_BUFFER_BYTES)
         .max_concurrent_reset_streams(STREAMS_MAX as usize)
         .reset_stream_duration(RESET_MEMORY)
         .max_local_error_reset_streams(Some(STREAM_ERRORS_MAX))
         .enable_connect_protocol();
     builder
+}
+
+/// Size from which the library refuses a head with a 431 of its own, which has no record and no error page; beyond
+/// four times of it, it ends the connection. RFC 9113 6.5.2 counts 32 bytes more for each field than HTTP/1.1 has.
+fn header_list_size(limits: HeadLimits) -> u32 {
+    u32::try_from(2 * limits.bytes + 32 * limits.fields).unwrap_or(u32::MAX)
 }
 
 const DISCONNECTED: DropReason = DropReason::ClientDisconnected(ConnectionStage::Head);

@@ -14,6 +14,8 @@ use super::frame_scanner::{ACK, FrameHeader, kind};
 /// A kind of frames of which a client sent too many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FrameFlood {
+    /// HEADERS that did not become a request: too large, malformed, or beyond the limit of streams.
+    Heads,
     /// RST_STREAM: requests that the client cancelled (CVE-2023-44487).
     Resets,
     /// PING and SETTINGS, each of which is acknowledged.
@@ -28,6 +30,7 @@ pub(super) enum FrameFlood {
 impl fmt::Display for FrameFlood {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Heads => "too many request heads that are too large or malformed",
             Self::Resets => "too many streams reset by the client (RST_STREAM)",
             Self::Acknowledged => "too many PING or SETTINGS frames",
             Self::WindowUpdates => "too many WINDOW_UPDATE frames",
@@ -39,6 +42,7 @@ impl fmt::Display for FrameFlood {
 /// What is left for one connection.
 #[derive(Debug)]
 pub(super) struct FrameLimits {
+    heads: Allowance,
     resets: Allowance,
     acknowledged: Allowance,
     window_updates: Allowance,
@@ -49,6 +53,7 @@ impl FrameLimits {
     /// The limits of a connection that begins now.
     pub(super) fn new(now: Instant) -> Self {
         Self {
+            heads: Allowance::new(200, 50, now),
             resets: Allowance::new(200, 100, now),
             acknowledged: Allowance::new(200, 20, now),
             window_updates: Allowance::new(2000, 1000, now),
@@ -63,7 +68,9 @@ impl FrameLimits {
     pub(super) fn count(&mut self, frame: FrameHeader, now: Instant) -> Result<(), FrameFlood> {
         let is_ack = frame.flags & ACK != 0;
         let (allowance, flood) = match frame.kind {
-            kind::DATA | kind::HEADERS | kind::CONTINUATION => return Ok(()),
+            kind::DATA | kind::CONTINUATION => return Ok(()),
+            kind::HEADERS if !frame.opens_stream => return Ok(()),
+            kind::HEADERS => (&mut self.heads, FrameFlood::Heads),
             kind::RST_STREAM => (&mut self.resets, FrameFlood::Resets),
             kind::SETTINGS | kind::PING if !is_ack => {
                 (&mut self.acknowledged, FrameFlood::Acknowledged)
@@ -74,6 +81,11 @@ impl FrameLimits {
         allowance.take(now).ok_or(flood)
     }
 
+    /// Takes one head back, which was that of a request.
+    pub(super) fn accept_head(&mut self) {
+        self.heads.add(1);
+    }
+
     /// Allows the WINDOW_UPDATE frames for this many written bytes: a client may send two for each small
     /// message.
     pub(super) fn add_written(&mut self, bytes: usize) {
@@ -81,37 +93,33 @@ impl FrameLimits {
     }
 }
 
-/// A token bucket of whole tokens.
+/// A token bucket, as the time at which it is full.
 #[derive(Debug)]
 pub(super) struct Allowance {
-    left: u32,
-    burst: u32,
+    full: Instant,
+    /// Time in which one token is added.
     interval: Duration,
-    refilled: Instant,
+    /// Time in which an empty bucket becomes full.
+    capacity: Duration,
 }
 
 impl Allowance {
     /// A full bucket.
     pub(super) fn new(burst: u32, per_second: u32, now: Instant) -> Self {
         let interval = Duration::from_secs(1) / per_second;
-        Self { left: burst, burst, interval, refilled: now }
+        Self { full: now, interval, capacity: interval * burst }
     }
 
     /// Takes a token; `None` if there is none.
     pub(super) fn take(&mut self, now: Instant) -> Option<()> {
-        if self.left == 0 {
-            let passed = now.duration_since(self.refilled).as_nanos() / self.interval.as_nanos();
-            self.left = u32::try_from(passed).unwrap_or(u32::MAX).min(self.burst);
-            if self.left > 0 {
-                self.refilled = now;
-            }
-        }
-        self.left = self.left.checked_sub(1)?;
-        Some(())
+        let full = self.full.max(now) + self.interval;
+        (full.duration_since(now) <= self.capacity).then(|| self.full = full)
     }
 
+    /// Adds tokens, at most until the bucket is full.
     fn add(&mut self, tokens: u32) {
-        self.left = self.left.saturating_add(tokens).min(self.burst);
+        let earlier = self.interval.saturating_mul(tokens).min(self.capacity);
+        self.full = self.full.checked_sub(earlier).unwrap_or(self.full);
     }
 }
 
@@ -123,7 +131,7 @@ mod tests {
     use super::*;
 
     fn frame(kind: u8, flags: u8) -> FrameHeader {
-        FrameHeader { kind, flags, length: 0 }
+        FrameHeader { kind, flags, opens_stream: false }
     }
 
     /// Number of frames that are accepted at once.
@@ -158,6 +166,34 @@ mod tests {
         for kind in [kind::DATA, kind::HEADERS, kind::CONTINUATION] {
             assert!((0..5000).all(|_| limits.count(frame(kind, 0), now).is_ok()));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn heads_count_unless_they_are_requests() {
+        let now = Instant::now();
+        let mut limits = FrameLimits::new(now);
+        let head = FrameHeader { opens_stream: true, ..frame(kind::HEADERS, 0) };
+        for _ in 0..5000 {
+            limits.count(head, now).unwrap();
+            limits.accept_head();
+        }
+        assert_eq!(accepted(&mut limits, head, now), (200, FrameFlood::Heads));
+        let later = now + Duration::from_millis(500);
+        assert_eq!(accepted(&mut limits, head, later).0, 25);
+    }
+
+    #[test]
+    fn slow_use_is_not_rounded() {
+        let mut now = Instant::now();
+        let mut allowance = Allowance::new(2, 10, now);
+        assert!((0..2).all(|_| allowance.take(now).is_some()));
+        // 2.1 seconds in all.
+        let mut taken = 0;
+        for _ in 0..30 {
+            now += Duration::from_millis(70);
+            taken += usize::from(allowance.take(now).is_some());
+        }
+        assert_eq!(taken, 21);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,13 +1,13 @@
 //! Follows the frames that a client sends (RFC 9113 4.1), by their headers only.
 
-/// The header of a frame, without its stream.
+/// The header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FrameHeader {
     /// The type (RFC 9113 6).
     pub(super) kind: u8,
     pub(super) flags: u8,
-    /// Length of the payload in bytes.
-    pub(super) length: u32,
+    /// Its stream is greater than all before (RFC 9113 5.1.1). Always false except for HEADERS.
+    pub(super) opens_stream: bool,
 }
 
 /// Types of frames.
@@ -33,6 +33,8 @@ pub(super) struct FrameScanner {
     preface_left: usize,
     header: [u8; HEADER_BYTES],
     header_bytes: usize,
+    /// The greatest stream with a head.
+    last_stream: u32,
     /// Bytes of the current payload that were not received yet.
     payload_left: usize,
     /// A head has begun and is not complete.
@@ -48,6 +50,7 @@ impl FrameScanner {
             preface_left: PREFACE_BYTES,
             header: [0; HEADER_BYTES],
             header_bytes: 0,
+            last_stream: 0,
             payload_left: 0,
             is_in_head: false,
             ends_head: false,
@@ -71,13 +74,18 @@ impl FrameScanner {
             return None;
         }
         self.header_bytes = 0;
-        let [high, middle, low, kind, flags, ..] = self.header;
-        let length = u32::from_be_bytes([0, high, middle, low]);
-        self.payload_left = length as usize;
+        let [high, middle, low, kind, flags, stream @ ..] = self.header;
+        self.payload_left = u32::from_be_bytes([0, high, middle, low]) as usize;
+        // The first bit is reserved.
+        let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
+        let opens_stream = kind == kind::HEADERS && stream > self.last_stream;
+        if opens_stream {
+            self.last_stream = stream;
+        }
         if matches!(kind, kind::HEADERS | kind::CONTINUATION) {
             (self.is_in_head, self.ends_head) = (true, flags & END_HEADERS != 0);
         }
-        Some(FrameHeader { kind, flags, length })
+        Some(FrameHeader { kind, flags, opens_stream })
     }
 
     /// Whether a head has begun and is not complete.
@@ -103,15 +111,20 @@ mod tests {
     use super::*;
 
     fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        frame_of(1, kind, flags, payload)
+    }
+
+    fn frame_of(stream: u32, kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
         let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-        frame.extend([kind, flags, 0, 0, 0, 1]);
+        frame.extend([kind, flags]);
+        frame.extend(stream.to_be_bytes());
         frame.extend(payload);
         frame
     }
 
-    fn headers(scanner: &mut FrameScanner, mut bytes: &[u8]) -> Vec<(u8, u8, u32)> {
+    fn headers(scanner: &mut FrameScanner, mut bytes: &[u8]) -> Vec<(u8, u8)> {
         let next = std::iter::from_fn(|| scanner.next_header(&mut bytes));
-        next.map(|header| (header.kind, header.flags, header.length)).collect()
+        next.map(|header| (header.kind, header.flags)).collect()
     }
 
     proptest! {
@@ -134,8 +147,27 @@ mod tests {
                 }
             }
             let expected: Vec<_> =
-                frames.iter().map(|(kind, flags, length)| (*kind, *flags, *length as u32)).collect();
+                frames.iter().map(|(kind, flags, _)| (*kind, *flags)).collect();
             prop_assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn trailers_open_no_stream() {
+        let mut scanner = FrameScanner::new();
+        headers(&mut scanner, &[b'x'; PREFACE_BYTES]);
+        for (stream, kind, opens) in [
+            (1, kind::HEADERS, true),
+            (1, kind::HEADERS, false),
+            (3, kind::CONTINUATION, false),
+            (3, kind::DATA, false),
+            (3, kind::HEADERS, true),
+            (1, kind::HEADERS, false),
+            (1 << 31 | 3, kind::HEADERS, false),
+        ] {
+            let frame = frame_of(stream, kind, END_HEADERS, b"");
+            let found = scanner.next_header(&mut &frame[..]).unwrap();
+            assert_eq!(found.opens_stream, opens, "{stream} {kind}");
         }
     }
 

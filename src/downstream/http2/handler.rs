@@ -31,6 +31,9 @@ pub trait Http2Handler: Send + Sync + 'static {
     /// No stream is open, after at least one. Called again and again.
     fn set_idle(&self);
 
+    /// Counts heads that were refused before they became requests.
+    fn count_refused_heads(&self, count: u32);
+
     /// Whether the connection is that of a proxy, with requests of many clients.
     fn is_shared(&self) -> bool;
 

@@ -36,6 +36,8 @@ pub struct Metrics {
     redirected: Counter,
     /// Connections of the admin listener that were closed to make room for others.
     pub admin_connections_dropped: Counter,
+    /// Heads over HTTP/2 that the library refused.
+    pub http2_heads_refused: Counter,
     handshakes: [DurationHistogram<HandshakeBounds>; 4],
     forwarded_addresses: Counters<{ AddrSource::REPORTED.len() }>,
     /// By outcome: 0 rejected, 1 applied.

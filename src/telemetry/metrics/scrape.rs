@@ -217,6 +217,12 @@ impl Scrape {
             by_stage(self.metrics.rejects()),
         )?;
         text.counters(
+            "http2_heads_refused",
+            "Request heads over HTTP/2 that were malformed, far too large or beyond the limit of streams",
+            None,
+            [([], self.metrics.http2_heads_refused.get())],
+        )?;
+        text.counters(
             "requests_redirected",
             "Requests without TLS redirected to https",
             None,

@@ -237,6 +237,16 @@ impl RawHttp2 {
         }
     }
 
+    /// Reads until a frame of one of these kinds; `None` at the end of the connection.
+    pub async fn read_first(&mut self, kinds: &[u8]) -> Option<RawFrame> {
+        loop {
+            let frame = self.read().await?;
+            if kinds.contains(&frame.kind) {
+                return Some(frame);
+            }
+        }
+    }
+
     /// The error code of the RST_STREAM for a stream.
     pub async fn reset_code(&mut self, stream: u32) -> u32 {
         code(&self.read_until(RST_STREAM, stream).await.payload)
