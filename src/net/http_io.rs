@@ -12,6 +12,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::scratch::{RecvScratch, Scratch, SendScratch};
 use crate::net::{PARTS_MAX, Recv, SEND_BYTES_MAX, Stream};
+use crate::sys::worker_step::{charge_part, poll_step};
 
 /// Adapts a [`Stream`] to hyper's I/O traits, and returns the stream for the tunnel afterwards.
 ///
@@ -70,9 +71,11 @@ impl<S: Stream> HttpIo<S> {
             }
             return Poll::Ready(Ok(()));
         }
+        ready!(poll_step(cx));
         SCRATCH.with_borrow_mut(|scratch| {
             match ready!(self.stream.poll_recv(cx, &mut scratch.recv))? {
                 Recv::Data(data) => {
+                    charge_part(data.len());
                     let (fits, excess) = data.split_at(space.min(data.len()));
                     put(fits);
                     self.excess = excess.to_vec();
@@ -189,6 +192,7 @@ const RECV_BYTES: usize = 24 * 1024;
 mod tests {
     use std::convert::Infallible;
     use std::future::poll_fn;
+    use std::task::Waker;
 
     use http_body_util::Full;
     use hyper::body::Bytes;
@@ -199,6 +203,7 @@ mod tests {
 
     use super::*;
     use crate::net::scripted::script;
+    use crate::sys::worker_step::WorkerStep;
 
     async fn read(io: &mut HttpIo<impl Stream>, len: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; len];
@@ -292,5 +297,22 @@ mod tests {
         let state = script.state();
         assert!(state.sent.starts_with(b"HTTP/1.1 101 "));
         assert!(!state.closed);
+    }
+
+    #[tokio::test]
+    async fn reading_ends_with_the_step_of_the_worker() {
+        let (stream, script) = script();
+        let mut io = HttpIo::new(stream, Duration::from_secs(1));
+        for _ in 0..2000 {
+            script.push(&[7; 100]);
+        }
+        let step = WorkerStep::begin();
+        std::thread::sleep(Duration::from_millis(1));
+        let mut reads = 0;
+        let mut cx = Context::from_waker(Waker::noop());
+        while io.poll_read_with(&mut cx, 100, |_| reads += 1).is_ready() {}
+        assert!((1..100).contains(&reads), "{reads} reads");
+        drop(step);
+        assert!(io.poll_read_with(&mut cx, 100, |_| reads += 1).is_ready());
     }
 }

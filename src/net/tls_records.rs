@@ -12,7 +12,7 @@ pub struct DecryptBudget {
 }
 
 impl DecryptBudget {
-    /// A budget of about 500 microseconds.
+    /// A budget of about 250 microseconds.
     pub fn new() -> Self {
         Self { left: BUDGET }
     }
@@ -107,8 +107,8 @@ impl WithoutDataRate {
     }
 }
 
-/// Half a millisecond.
-const BUDGET: usize = 1000;
+/// A quarter of a millisecond.
+const BUDGET: usize = 500;
 
 /// A key update or an empty record takes 4 microseconds; a small record with data takes less than half of one,
 /// and the tunnel has to process the data.

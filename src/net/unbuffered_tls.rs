@@ -16,6 +16,7 @@ use super::scratch::{RecvScratch, SendScratch, WIRE_RECORD_BYTES_MAX, WriteBuffe
 use super::tls_engine::Engine;
 use super::tls_records::{DecryptBudget, WITHOUT_DATA_MAX, WITHOUT_DATA_PERIOD, WithoutDataRate};
 use crate::net::{Recv, Stream, Transport};
+use crate::sys::worker_step::defer;
 
 /// A [`Stream`] over TLS with an [`Engine`].
 ///
@@ -91,12 +92,13 @@ impl<E: Engine, Io: Transport> UnbufferedTls<E, Io> {
         &mut self.engine
     }
 
-    /// Pending once after the budget of a poll was spent; the task is then woken again.
+    /// Pending once after the budget of a poll was spent; the task is woken after the worker has looked at its
+    /// sockets.
     fn poll_budget(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(exception) = &mut self.exception
             && mem::take(&mut exception.is_budget_spent)
         {
-            cx.waker().wake_by_ref();
+            defer(cx);
             return Poll::Pending;
         }
         Poll::Ready(())

@@ -14,7 +14,7 @@ use crate::admission::pending::PendingConnection;
 use crate::admission::turns::{OpeningProgress, Turn, TurnRequest, Turns};
 use crate::client::ClientKey;
 use crate::reject::drop_reason::ShedCause;
-use crate::sys::worker_share::{ShareTurn, WorkerShare};
+use crate::sys::worker_share::{ShareTurn, WorkKind};
 
 pin_project! {
     /// Polls the work on a connection while the connection has a turn.
@@ -81,8 +81,9 @@ impl<F: Future> Future for Opening<F> {
                     this.turn_ends.as_mut().reset(Instant::now() + TURN_TIME);
                 }
                 OpeningState::HasTurn { .. } => {
-                    ready!(SHARE.with(|share| share.poll_turn(this.share, cx)));
-                    let polled = charge(this.share, || this.work.as_mut().poll(cx));
+                    let work = ready!(this.share.poll(WorkKind::Opening, cx));
+                    let polled = this.work.as_mut().poll(cx);
+                    drop(work);
                     if polled.is_ready() || this.connection.is_opened() {
                         // Frees the turn, now that the response is on its way.
                         *this.state = OpeningState::Paused;
@@ -94,20 +95,9 @@ impl<F: Future> Future for Opening<F> {
                 }
             }
         }
+        let _work = ready!(this.share.poll(WorkKind::Http, cx));
         this.work.as_mut().poll(cx).map(Ok)
     }
-}
-
-/// Does some work of an opening, and charges its time.
-fn charge<T>(turn: &mut ShareTurn, work: impl FnOnce() -> T) -> T {
-    let started = Instant::now();
-    let result = work();
-    SHARE.with(|share| share.charge(turn, started.elapsed()));
-    result
-}
-
-thread_local! {
-    static SHARE: WorkerShare = const { WorkerShare::new(SHARE_MAX) };
 }
 
 /// Turns for each worker: enough that it has work while clients answer, and few enough that each connection is
@@ -117,10 +107,6 @@ pub const TURNS_PER_WORKER: usize = 32;
 /// How long a connection keeps its turn while it waits for its client or for a backend. With all turns held
 /// by slow clients, a worker still begins 32 connections in this time, about as many as it can open.
 const TURN_TIME: Duration = Duration::from_millis(10);
-
-/// Time that openings may use before the worker looks at its sockets and at the tunnels that are ready. The one
-/// that exceeds it finishes its step, such as an RSA-4096 signature of 2 ms.
-const SHARE_MAX: Duration = Duration::from_millis(2);
 
 #[cfg(test)]
 mod tests {
@@ -133,6 +119,7 @@ mod tests {
     use tokio::task::JoinSet;
 
     use super::*;
+    use crate::sys::worker_share::SHARE_MAX;
 
     /// Does `work` as soon as there is a turn.
     async fn open<T>(
@@ -226,5 +213,43 @@ mod tests {
         let before = neighbour.join_next().await.unwrap().unwrap();
         assert!(before < 30, "{before} of 60 openings came first");
         tasks.join_all().await;
+    }
+
+    /// Downloads, for example: their connections are polled again and again after their first response.
+    #[test]
+    fn responses_let_other_tasks_work_in_between() {
+        let worker = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .event_interval(16)
+            .enable_all()
+            .build()
+            .unwrap();
+        let test = worker.spawn(async {
+            let (turns, polls) = (Turns::new(64), Arc::new(AtomicUsize::new(0)));
+            let mut tasks = JoinSet::new();
+            for _ in 0..30 {
+                let (turns, polls) = (turns.clone(), polls.clone());
+                tasks.spawn(async move {
+                    let opened = PendingConnection::permanent();
+                    opened.set_opened();
+                    let work = std::future::poll_fn(|cx| {
+                        std::thread::sleep(SHARE_MAX);
+                        polls.fetch_add(1, Ordering::Relaxed);
+                        cx.waker().wake_by_ref();
+                        Poll::<()>::Pending
+                    });
+                    open(&turns, &opened, work).await;
+                });
+            }
+            let mut before = 0;
+            while before < 60 {
+                let now = polls.load(Ordering::Relaxed);
+                assert!(now <= before + 1, "{} polls before another task", now - before);
+                before = now;
+                tokio::task::yield_now().await;
+            }
+            tasks.shutdown().await;
+        });
+        worker.block_on(test).unwrap();
     }
 }

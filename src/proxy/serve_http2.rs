@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -26,6 +26,7 @@ use crate::reject::RejectReason;
 use crate::reject::drop_reason::DropReason;
 use crate::sessions::connection::Connection;
 use crate::sys::clock::now;
+use crate::sys::worker_share::{ShareTurn, WorkKind};
 
 /// A connection whose first response is on its way.
 pub(super) struct OpenedHttp2 {
@@ -66,9 +67,13 @@ impl OpenedHttp2 {
     /// Serves the connection to its end. It was accepted by this listener at `started`.
     pub(super) async fn serve(self, state: Arc<ProxyState>, key: ListenerKey, started: Instant) {
         let Self { mut serving, connection, pending } = self;
+        let mut share = ShareTurn::default();
         let ended = poll_fn(|cx| match pending.poll_shed(cx) {
             Poll::Ready(cause) => Poll::Ready(Err(DropReason::Shed(cause))),
-            Poll::Pending => serving.as_mut().poll(cx),
+            Poll::Pending => {
+                let _work = ready!(share.poll(WorkKind::Http, cx));
+                serving.as_mut().poll(cx)
+            }
         });
         let Err(reason) = ended.await else { return };
         let snapshot = state.snapshot();

@@ -8,3 +8,4 @@ pub(crate) mod memory;
 pub(crate) mod systemd;
 pub(crate) mod watchdog;
 pub(crate) mod worker_share;
+pub(crate) mod worker_step;

@@ -1,179 +1,206 @@
-//! How much of a worker's time one kind of work uses before the worker looks at its sockets again.
+//! How much of a worker's time long steps of tasks take before its other tasks run.
 //!
-//! A worker runs the tasks that are ready in their order, and looks at its sockets only in between. A task
-//! whose socket becomes ready therefore waits for all tasks before it. Tasks that may each take long share
-//! a limited time per round; those that get none of it are deferred until the next round.
+//! A worker runs the tasks that are ready in their order, and looks at its sockets after some of them. If all
+//! tasks with much to do were in that queue, each task behind them would wait for all. So only those are in it
+//! that fit into a share of the worker's time; the others wait here, each kind in the order in which its tasks
+//! asked, and the kinds take turns.
+//!
+//! | state | event | next |
+//! | --- | --- | --- |
+//! | time is left | a task asks, and none waits | it works at once |
+//! | time is left | a task has worked | the next one that waits works |
+//! | spent | a task asks or waits | a new share begins after the next look at the sockets, behind the tasks that are ready then |
 
-use std::cell::Cell;
-use std::future::Future;
-use std::num::NonZeroU8;
-use std::pin::pin;
-use std::task::{Context, Poll};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::mem;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::task::yield_now;
 
-/// The time that one kind of work has used since the worker last looked at its sockets. Belongs to a worker
-/// thread.
-#[derive(Debug)]
-pub struct WorkerShare {
-    max: Duration,
-    state: Cell<ShareState>,
+use super::worker_step::WorkerStep;
+
+/// What a task works on: a kind with many tasks does not delay the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkKind {
+    /// A connection before its first response.
+    Opening,
+    /// Requests and responses of a connection after that.
+    Http,
+    /// A tunnel whose last wake was long.
+    Tunnel,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// The time that long steps have taken, and the tasks that wait. Belongs to a worker thread.
+#[derive(Debug, Default)]
+pub struct WorkerShare(Mutex<ShareState>);
+
+#[derive(Debug, Default)]
 struct ShareState {
     used: Duration,
-    /// Changes each time the worker has looked at its sockets.
-    round: NonZeroU8,
-    /// Changes when every deferred task has worked, so that all have the same number of turns.
-    lap: NonZeroU8,
-    /// Tasks that have not worked in this lap were deferred in this round, or in the one before.
-    waiting: [bool; 2],
+    /// A new share begins soon.
+    is_renewing: bool,
+    /// A task that waited may work, and has not finished.
+    is_granted: bool,
+    waiting: [VecDeque<oneshot::Sender<ShareWork>>; WORK_KINDS],
+    /// The kind whose turn it is.
+    next: usize,
 }
 
-/// What a task remembers about its share, in two bytes: numbers that occur again mean at most an early look at the
-/// sockets, or one turn less.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ShareTurn {
-    /// The round in which the task was deferred: when it runs again, that round is over.
-    deferred: Option<NonZeroU8>,
-    /// The lap in which it last worked.
-    worked: Option<NonZeroU8>,
+/// The right of a task to work once. Its time is charged when it is dropped.
+#[derive(Debug)]
+pub struct ShareWork {
+    /// `None` if the work is not charged.
+    share: Option<Arc<WorkerShare>>,
+    /// `None` until the task knows about it.
+    step: Option<WorkerStep>,
+    was_waiting: bool,
+}
+
+/// The place of a task among those that wait, if it waits.
+#[derive(Debug, Default)]
+pub struct ShareTurn(Option<oneshot::Receiver<ShareWork>>);
+
+impl ShareTurn {
+    /// Ready when the task may work. It is woken then.
+    pub fn poll(&mut self, kind: WorkKind, cx: &mut Context<'_>) -> Poll<ShareWork> {
+        let receiver = match &mut self.0 {
+            Some(receiver) => receiver,
+            None => match SHARE.with(|share| share.request(kind)) {
+                Ok(work) => return Poll::Ready(work),
+                Err(receiver) => self.0.insert(receiver),
+            },
+        };
+        let work = ready!(Pin::new(receiver).poll(cx));
+        self.0 = None;
+        // The sender is dropped only with its worker.
+        let share = work.ok().and_then(|mut work| work.share.take());
+        let step = Some(WorkerStep::begin());
+        Poll::Ready(ShareWork { share, step, was_waiting: true })
+    }
+}
+
+/// Charges work that nothing was asked for, because it was expected to be short.
+pub fn charge(time: Duration) {
+    SHARE.with(|share| share.state().charge(time));
 }
 
 impl WorkerShare {
-    /// A share of `max` per round. The task that exceeds it completes its step.
-    pub const fn new(max: Duration) -> Self {
-        let (round, lap) = (NonZeroU8::MIN, NonZeroU8::MIN);
-        let state = ShareState { used: Duration::ZERO, round, lap, waiting: [false; 2] };
-        Self { max, state: Cell::new(state) }
-    }
-
-    /// The time left in this round.
-    pub fn left(&self) -> Duration {
-        self.max.saturating_sub(self.state.get().used)
-    }
-
-    /// Ready if the task may work now. Otherwise it is deferred.
-    pub fn poll_turn(&self, turn: &mut ShareTurn, cx: &mut Context<'_>) -> Poll<()> {
-        if self.admit(turn) {
-            return Poll::Ready(());
+    fn request(
+        self: &Arc<Self>,
+        kind: WorkKind,
+    ) -> Result<ShareWork, oneshot::Receiver<ShareWork>> {
+        let mut state = self.state();
+        if state.used < SHARE_MAX && !state.has_waiting() {
+            drop(state);
+            let (share, step) = (Some(self.clone()), Some(WorkerStep::begin()));
+            return Ok(ShareWork { share, step, was_waiting: false });
         }
-        self.defer(turn, cx);
-        Poll::Pending
+        let (sender, receiver) = oneshot::channel();
+        state.waiting[kind as usize].push_back(sender);
+        drop(state);
+        self.grant_next();
+        Err(receiver)
     }
 
-    fn admit(&self, turn: &mut ShareTurn) -> bool {
-        let mut state = self.state.get();
-        if turn.deferred.take() == Some(state.round) {
-            state.begin_round();
+    /// Lets the next task work, or begins a new share.
+    fn grant_next(self: &Arc<Self>) {
+        loop {
+            let mut state = self.state();
+            if state.is_granted || state.is_renewing || !state.has_waiting() {
+                return;
+            }
+            if state.used >= SHARE_MAX {
+                // Not while the runtime ends.
+                if let Ok(runtime) = Handle::try_current() {
+                    state.is_renewing = true;
+                    drop(state);
+                    runtime.spawn(self.clone().renew());
+                }
+                return;
+            }
+            let Some(next) = state.pop() else { return };
+            state.is_granted = true;
+            drop(state);
+            let share = Some(self.clone());
+            match next.send(ShareWork { share, step: None, was_waiting: true }) {
+                Ok(()) => return,
+                // It no longer waits.
+                Err(mut work) => {
+                    work.share = None;
+                    self.state().is_granted = false;
+                }
+            }
         }
-        let has_worked = turn.worked == Some(state.lap);
-        let is_admitted = state.used < self.max && !(has_worked && state.waiting != [false; 2]);
-        state.waiting[0] |= !is_admitted && !has_worked;
-        self.state.set(state);
-        is_admitted
     }
 
-    /// Wakes the task after the worker has looked at its sockets, and behind the tasks that are ready by
-    /// then.
-    pub fn defer(&self, turn: &mut ShareTurn, cx: &mut Context<'_>) {
-        turn.deferred = Some(self.state.get().round);
-        let _ = pin!(yield_now()).poll(cx);
+    async fn renew(self: Arc<Self>) {
+        yield_now().await;
+        // The worker has looked at its sockets. The tasks that are ready now come first.
+        let mut is_behind = false;
+        poll_fn(|cx| {
+            if mem::replace(&mut is_behind, true) {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+        let mut state = self.state();
+        (state.used, state.is_renewing) = (Duration::ZERO, false);
+        drop(state);
+        self.grant_next();
     }
 
-    /// Charges the time that a task has worked.
-    pub fn charge(&self, turn: &mut ShareTurn, time: Duration) {
-        let mut state = self.state.get();
-        state.used = state.used.saturating_add(time);
-        turn.worked = Some(state.lap);
-        self.state.set(state);
-    }
-}
-
-impl ShareTurn {
-    /// Whether the task has worked since this value was created.
-    pub fn has_worked(&self) -> bool {
-        self.worked.is_some()
+    fn state(&self) -> MutexGuard<'_, ShareState> {
+        // No code that can panic runs while the lock is held.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl ShareState {
-    fn begin_round(&mut self) {
-        let [waiting, _] = self.waiting;
-        if !waiting {
-            self.lap = next(self.lap);
-        }
-        self.round = next(self.round);
-        self.used = Duration::ZERO;
-        self.waiting = [false, waiting];
+    fn charge(&mut self, time: Duration) {
+        self.used = self.used.saturating_add(time);
+    }
+
+    fn has_waiting(&self) -> bool {
+        self.waiting.iter().any(|queue| !queue.is_empty())
+    }
+
+    fn pop(&mut self) -> Option<oneshot::Sender<ShareWork>> {
+        let kinds = (0..WORK_KINDS).map(|offset| (self.next + offset) % WORK_KINDS);
+        let kind = { kinds }.find(|kind| !self.waiting[*kind].is_empty())?;
+        self.next = kind + 1;
+        self.waiting[kind].pop_front()
     }
 }
 
-fn next(number: NonZeroU8) -> NonZeroU8 {
-    number.checked_add(1).unwrap_or(NonZeroU8::MIN)
+impl Drop for ShareWork {
+    fn drop(&mut self) {
+        let Some(share) = self.share.take() else { return };
+        let time = self.step.take().map_or(Duration::ZERO, |step| step.elapsed());
+        let mut state = share.state();
+        state.charge(time);
+        state.is_granted &= !self.was_waiting;
+        drop(state);
+        share.grant_next();
+    }
 }
+
+thread_local! {
+    static SHARE: Arc<WorkerShare> = Arc::default();
+}
+
+/// Time of one share: how long these steps together delay the other tasks. The one that exceeds it is completed, such as
+/// an RSA-4096 signature of 2 ms.
+pub const SHARE_MAX: Duration = Duration::from_millis(1);
+
+const WORK_KINDS: usize = 3;
 
 #[cfg(test)]
-mod tests {
-    use std::task::Waker;
-
-    use super::*;
-
-    const MAX: Duration = Duration::from_millis(2);
-    const WORK: Duration = Duration::from_micros(500);
-
-    /// Polls the tasks like a worker whose queue they fill, in an order that is reversed each time, as that
-    /// of deferred tasks is. Returns how often each has worked.
-    fn run(share: &WorkerShare, tasks: usize, rounds: usize) -> Vec<usize> {
-        let mut worked = vec![0; tasks];
-        let mut queue: Vec<_> = (0..tasks).map(|task| (task, ShareTurn::default())).collect();
-        for _ in 0..rounds {
-            let mut used = Duration::ZERO;
-            for (task, turn) in &mut queue {
-                let mut cx = Context::from_waker(Waker::noop());
-                if share.poll_turn(turn, &mut cx).is_ready() {
-                    share.charge(turn, WORK);
-                    used += WORK;
-                    worked[*task] += 1;
-                    share.defer(turn, &mut cx);
-                }
-            }
-            assert!(used <= MAX, "{used:?} in a round");
-            queue.reverse();
-        }
-        worked
-    }
-
-    #[test]
-    fn single_task_works_in_every_round() {
-        assert_eq!(run(&WorkerShare::new(MAX), 1, 10), [10]);
-        assert_eq!(run(&WorkerShare::new(MAX), 4, 10), [10; 4]);
-    }
-
-    #[test]
-    fn all_tasks_have_as_many_turns() {
-        for tasks in [5, 8, 13, 50] {
-            let worked = run(&WorkerShare::new(MAX), tasks, 1000);
-            let (least, most) = (worked.iter().min().unwrap(), worked.iter().max().unwrap());
-            assert!(most - least <= 1, "{worked:?}");
-            // Four fit into a round; the last round of a lap may have room left.
-            assert!(*least >= 1000 / tasks.div_ceil(4) - 1, "{worked:?}");
-        }
-    }
-
-    #[test]
-    fn task_that_ends_while_deferred_delays_no_others() {
-        let share = WorkerShare::new(MAX);
-        let (mut first, mut second, mut gone) = <(ShareTurn, ShareTurn, ShareTurn)>::default();
-        assert!(share.admit(&mut first) && share.admit(&mut second));
-        share.charge(&mut first, MAX);
-        share.charge(&mut second, WORK);
-        assert!(!share.admit(&mut gone), "nothing is left");
-        share.defer(&mut first, &mut Context::from_waker(Waker::noop()));
-        let mut cx = Context::from_waker(Waker::noop());
-        let deferred = (0..4).take_while(|_| share.poll_turn(&mut first, &mut cx).is_pending());
-        assert!(deferred.count() <= 2);
-    }
-}
+mod tests;

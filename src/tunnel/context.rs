@@ -2,13 +2,14 @@
 
 use ws::{ControlFrame, Entropy, FrameTrace, RecvAction, Session, Side, Timestamp};
 
+use super::extras::TunnelExtras;
 use super::wake::Wake;
 
 /// The session and its surroundings, borrowed for one wake.
 pub(super) struct DirectionContext<'a, E> {
     pub(super) session: &'a mut Session,
     pub(super) entropy: &'a mut E,
-    pub(super) trace: &'a mut Option<Box<FrameTrace>>,
+    pub(super) extras: &'a mut Option<Box<TunnelExtras>>,
     pub(super) wake: &'a mut Wake,
     pub(super) now: Timestamp,
 }
@@ -42,10 +43,11 @@ impl<E: Entropy> DirectionContext<'_, E> {
     /// Calls `observe` on the trace, if there is one, and removes it once its observer has finished.
     #[inline]
     fn trace(&mut self, observe: impl FnOnce(&mut FrameTrace) -> bool) {
-        if let Some(trace) = self.trace
+        if let Some(extras) = self.extras
+            && let Some(trace) = &mut extras.trace
             && !observe(trace)
         {
-            *self.trace = None;
+            extras.trace = None;
         }
     }
 }

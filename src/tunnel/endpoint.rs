@@ -8,7 +8,6 @@ use ws::{Entropy, Session, Shutdown, Side, Timestamp};
 use super::context::DirectionContext;
 use crate::net::scratch::{RecvScratch, SendScratch};
 use crate::net::{Recv, Stream};
-use crate::sys::worker_share::ShareTurn;
 
 /// The stream of one side.
 pub(super) struct Endpoint<S> {
@@ -26,8 +25,6 @@ pub(super) struct Endpoint<S> {
     /// What was received and is not validated arrived with the HTTP head or was delayed: it must be
     /// validated before anything is read. It belongs to the direction, where it would take 8 bytes.
     pub(super) tail_held: bool,
-    /// The turn of the tunnel if this is the client. It belongs to the relay, where it would take 8 bytes.
-    pub(super) turn: ShareTurn,
 }
 
 /// Whether bytes may be sent.
@@ -61,7 +58,6 @@ impl<S: Stream> Endpoint<S> {
             shutdown: Shutdown::KeepOpen,
             write_closed: false,
             tail_held,
-            turn: ShareTurn::default(),
         }
     }
 

@@ -8,6 +8,7 @@
 mod context;
 mod direction;
 mod endpoint;
+mod extras;
 pub mod progress;
 mod wake;
 
@@ -26,10 +27,12 @@ use ws::{Entropy, FrameTrace, Session, SessionClose, Side, Summary, Timestamp};
 use self::context::DirectionContext;
 use self::direction::Direction;
 use self::endpoint::{Endpoint, WriteState};
+use self::extras::TunnelExtras;
 use self::progress::WakeProgress;
-use self::wake::{Wake, defer, poll_turn};
+use self::wake::Wake;
 use crate::net::Stream;
 use crate::net::scratch::Scratch;
+use crate::sys::worker_step::defer;
 
 pin_project! {
     /// A tunnel between a client stream `F` and a backend stream `B`. Resolves to the summary of
@@ -98,7 +101,7 @@ where
             started: Instant::now().into_std(),
             control,
             entropy,
-            trace: None,
+            extras: None,
             sampled: Timestamp::NEVER,
         };
         Self { relay, timer: None }
@@ -116,13 +119,13 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Summary> {
         let this = self.project();
-        ready!(poll_turn(&mut this.relay.client.turn, cx));
+        let work = ready!(TunnelExtras::poll_turn(&mut this.relay.extras, cx));
         let clock = Instant::now();
         let now = Timestamp::of(clock.into_std(), this.relay.started);
-        let mut wake = Wake::new(clock, now);
+        let mut wake = Wake::new(clock, now, work.is_some());
         let result = SCRATCH.with_borrow_mut(|scratch| this.relay.poll(cx, scratch, &mut wake));
         let latency = this.relay.sample_latency(&wake);
-        wake.finish(&mut this.relay.client.turn);
+        TunnelExtras::finish(&mut this.relay.extras, work, wake.long_time());
         this.relay.control.handle_progress(&WakeProgress {
             session: &this.relay.session,
             up: &wake.up,
@@ -163,8 +166,8 @@ struct Relay<F, B, C, E> {
     started: std::time::Instant,
     control: C,
     entropy: E,
-    /// Receives frame headers.
-    trace: Option<Box<FrameTrace>>,
+    /// What few tunnels have.
+    extras: Option<Box<TunnelExtras>>,
     /// Time of the read for the latency sample in progress; [`Timestamp::NEVER`]: there is none.
     sampled: Timestamp,
 }
@@ -211,7 +214,7 @@ where
         if self.finish_round(cx, scratch, now) {
             return Poll::Ready(self.finish());
         }
-        defer(&mut self.client.turn, cx);
+        defer(cx);
         Poll::Pending
     }
 
@@ -222,7 +225,7 @@ where
                 Command::Abort => self.session.abort(now),
                 Command::Trace(mut trace) => {
                     self.session.start_trace(&mut trace);
-                    self.trace = Some(trace);
+                    self.extras.get_or_insert_default().trace = Some(trace);
                 }
             }
         }
@@ -246,9 +249,9 @@ where
             self.client.give_up(&mut self.session, wake.now);
             self.backend.give_up(&mut self.session, wake.now);
         }
-        let (session, entropy, trace) = (&mut self.session, &mut self.entropy, &mut self.trace);
+        let (session, entropy, extras) = (&mut self.session, &mut self.entropy, &mut self.extras);
         let now = wake.now;
-        let mut context = DirectionContext { session, entropy, trace, wake, now };
+        let mut context = DirectionContext { session, entropy, extras, wake, now };
         let (client, backend) = (&mut self.client, &mut self.backend);
         let up = active.up && self.up.poll_direction(cx, client, backend, &mut context, scratch);
         let down =
@@ -264,9 +267,9 @@ where
         scratch: &mut Scratch,
         wake: &mut Wake,
     ) -> bool {
-        let (session, entropy, trace) = (&mut self.session, &mut self.entropy, &mut self.trace);
+        let (session, entropy, extras) = (&mut self.session, &mut self.entropy, &mut self.extras);
         let now = wake.now;
-        let mut context = DirectionContext { session, entropy, trace, wake, now };
+        let mut context = DirectionContext { session, entropy, extras, wake, now };
         let to_client = flush_control(&mut self.client, cx, &mut context, scratch);
         let to_backend = flush_control(&mut self.backend, cx, &mut context, scratch);
         to_client || to_backend

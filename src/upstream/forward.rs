@@ -27,6 +27,7 @@ use super::http1::reuse_hint::{RequestKind, ReuseHint, authenticates_connection}
 use super::pool::Backend;
 use crate::config::settings::HeaderRules;
 use crate::reject::RejectReason;
+use crate::sys::worker_step::{charge_part, poll_step};
 
 /// How a plain request is forwarded.
 #[derive(Clone, Copy, Debug)]
@@ -248,13 +249,16 @@ impl<B: Body<Data = Bytes> + Unpin> Body for RequestBody<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        ready!(poll_step(cx));
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         self.activity.set_awaiting_client(frame.is_pending());
         let frame = ready!(frame);
         // A client need not wait for the 100.
         self.activity.set_expectation(false);
         if let Some(Ok(frame)) = &frame {
-            self.activity.add_up(frame.data_ref().map_or(0, Bytes::len));
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            charge_part(bytes);
+            self.activity.add_up(bytes);
         }
         Poll::Ready(frame)
     }

@@ -51,7 +51,10 @@ impl PolledTunnel {
         let waker = Waker::from(Arc::clone(&self.wakes));
         let poll = self.tunnel.as_mut().poll(&mut Context::from_waker(&waker));
         assert!(poll.is_pending(), "{poll:?}");
-        yield_now().await;
+        // It may wait for the next share of the worker.
+        for _ in 0..4 {
+            yield_now().await;
+        }
         self.wakes.0.load(Ordering::Relaxed) > before
     }
 

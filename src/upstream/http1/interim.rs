@@ -8,6 +8,7 @@ use hyper::{HeaderMap, Response, StatusCode};
 
 use crate::config::settings::HeaderRules;
 use crate::reject::RejectReason;
+use crate::sys::worker_step::end_step;
 use crate::upstream::head;
 
 /// Passes interim responses to the client: with the fields that may be forwarded, to `send`.
@@ -33,6 +34,9 @@ impl InterimInbox {
         if self.received.fetch_add(1, Ordering::Relaxed) < INTERIM_MAX {
             let mut heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
             heads.push((status, headers.clone()));
+        } else {
+            // hyper continues with the next one for as long as bytes come.
+            end_step();
         }
     }
 
@@ -64,3 +68,24 @@ impl InterimInbox {
 /// Maximum number of interim responses before the final one. A long operation may send a 102 every few
 /// seconds.
 pub const INTERIM_MAX: u32 = 100;
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::sys::worker_step::{WorkerStep, poll_step};
+
+    #[test]
+    fn too_many_end_the_step_of_the_worker() {
+        let (inbox, headers) = (InterimInbox::default(), HeaderMap::new());
+        let mut cx = Context::from_waker(Waker::noop());
+        let _step = WorkerStep::begin();
+        for _ in 0..INTERIM_MAX {
+            inbox.receive(StatusCode::PROCESSING, &headers);
+        }
+        assert!(poll_step(&mut cx).is_ready());
+        inbox.receive(StatusCode::PROCESSING, &headers);
+        assert!(poll_step(&mut cx).is_pending(), "more would be read");
+    }
+}

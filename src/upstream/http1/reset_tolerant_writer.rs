@@ -10,6 +10,8 @@ use std::task::{Context, Poll, ready};
 
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 
+use crate::sys::worker_step::{charge_part, poll_step};
+
 /// A connection on which writes to a peer that has closed are discarded instead of failing, so that
 /// a response that the peer sent before is still read. Reads are unchanged: after the buffered data
 /// they report the end of the stream or the error. A reset is an error there even if a write was the first
@@ -59,10 +61,14 @@ impl<Io: Read + Unpin> Read for ResetTolerantWriter<Io> {
         cx: &mut Context<'_>,
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
+        ready!(poll_step(cx));
         if !self.was_reset {
-            return Pin::new(&mut self.io).poll_read(cx, buf);
+            let space = buf.remaining();
+            ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+            // How much was read cannot be seen through a cursor.
+            charge_part(space.min(READ_BYTES));
+            return Poll::Ready(Ok(()));
         }
-        // How much was read cannot be seen through a cursor.
         let mut chunk = [0; 4096];
         let len = buf.remaining().min(chunk.len());
         let mut chunk = ReadBuf::new(&mut chunk[..len]);
@@ -111,6 +117,9 @@ impl<Io: Write + Unpin> Write for ResetTolerantWriter<Io> {
         self.ignore_reset(closed, ())
     }
 }
+
+/// What a read is taken for at most.
+const READ_BYTES: usize = 8 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -14,6 +14,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use super::exchange::{AfterResponse, BackendExchange};
 use super::idle_timer::{Awaited, ExchangeActivity, IdleTimer};
 use crate::reject::abort::AbortCause;
+use crate::sys::worker_step::{charge_part, poll_step};
 use crate::upstream::connect::ConnectedBackend;
 
 /// The body of a response, and the connection that carries it. Boxed, because it is moved through several
@@ -71,11 +72,15 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, AbortCause>>> {
         let this = &mut *self.0;
+        // A backend that sends without end must not keep the worker from others.
+        ready!(poll_step(cx));
         this.exchange.poll_io(cx);
         match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                charge_part(bytes);
                 this.idle.activity().record();
-                this.idle.activity().add_down(frame.data_ref().map_or(0, Bytes::len));
+                this.idle.activity().add_down(bytes);
                 // Nothing follows trailers, and hyper does not ask for it.
                 this.has_ended = frame.is_trailers();
                 Poll::Ready(Some(Ok(frame)))
