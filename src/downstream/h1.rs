@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
-use hyper::rt::{Read, ReadBuf, Write};
+use hyper::rt::Write;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, Uri, Version};
@@ -325,16 +325,18 @@ async fn linger<S: Stream>(io: &mut HttpIo<S>) {
     let _ = timeout(LINGER, lingering).await;
 }
 
-/// Reads and discards what the peer sends, until it closes its side.
+/// Reads and discards what the peer sends, until it closes its side or has sent too much.
 async fn discard_input<S: Stream>(io: &mut HttpIo<S>) -> io::Result<()> {
-    let mut discarded = [0; 4096];
-    loop {
-        let mut buf = ReadBuf::new(&mut discarded);
-        poll_fn(|cx| Pin::new(&mut *io).poll_read(cx, buf.unfilled())).await?;
-        if buf.filled().is_empty() {
+    let mut discarded = 0;
+    while discarded <= LINGER_BYTES_MAX {
+        let mut received = 0;
+        poll_fn(|cx| io.poll_read_with(cx, usize::MAX, |bytes| received = bytes.len())).await?;
+        if received == 0 {
             return Ok(());
         }
+        discarded += received;
     }
+    Ok(())
 }
 
 fn classify(error: &hyper::Error, unread: Unread<'_>) -> DropReason {
@@ -355,3 +357,5 @@ const EVENTS_MAX: usize = 4;
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(2);
 /// Maximum time to read and discard data after the last response.
 const LINGER: Duration = Duration::from_secs(2);
+/// More than the socket buffers of both ends hold, which a client may have sent before it got the response.
+const LINGER_BYTES_MAX: usize = 16 * 1024 * 1024;

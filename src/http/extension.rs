@@ -20,7 +20,7 @@ impl Extension {
     /// Reads all header lines as one list (RFC 6455 11.3.2), in order.
     ///
     /// # Errors
-    /// Malformed text, or more than 16 members.
+    /// Malformed text, or more than 16 members or parameters of one.
     pub fn read_all(headers: &HeaderMap) -> Result<Vec<Self>, &'static str> {
         let mut extensions = Vec::new();
         for line in headers.get_all(SEC_WEBSOCKET_EXTENSIONS) {
@@ -80,6 +80,9 @@ impl<'l> ExtensionParser<'l> {
         let name = self.token()?.to_ascii_lowercase();
         let mut params = Vec::new();
         while self.take(b';') {
+            if params.len() == PARAMS_MAX {
+                return None;
+            }
             let name = self.token()?.to_ascii_lowercase();
             let value = if self.take(b'=') { Some(self.value()?) } else { None };
             params.push((name, value));
@@ -136,6 +139,9 @@ const MALFORMED: &str = "Sec-WebSocket-Extensions is malformed";
 
 /// Maximum members. Browsers offer one, libraries at most four.
 const EXTENSIONS_MAX: usize = 16;
+
+/// Maximum number of parameters of one. Those of `permessage-deflate` are four.
+const PARAMS_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests {

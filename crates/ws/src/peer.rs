@@ -16,6 +16,8 @@ pub(crate) struct Peer {
     pub(crate) recv: RecvState,
     /// Bytes queued for it, as last reported by the driver.
     pub(crate) backlog: usize,
+    /// Bytes received after the session was closed.
+    pub(crate) discarded: u32,
     /// Present if its byte rate is limited or a rate has delayed it. Boxed because it is rare.
     read_rate: Option<Box<ReadRate>>,
     /// Its stream has ended.
@@ -105,6 +107,7 @@ impl Peer {
             send: SendState::Relay,
             recv: RecvState::Open,
             backlog: 0,
+            discarded: 0,
             read_rate: None,
             eof: false,
             reset: false,

@@ -42,7 +42,7 @@ impl Session {
     ) -> RecvAction {
         let peer = self.peers.of(from);
         if peer.recv != RecvState::Open || peer.reset {
-            return RecvAction::Discard(input.len());
+            return self.discard(from, input.len());
         }
         match self.peers.of(from.other()).send {
             SendState::Relay | SendState::CloseAfterFrame | SendState::CloseAfterRelay => {
@@ -167,6 +167,16 @@ impl Session {
         }
     }
 
+    /// Discards what a side sends after it was closed. After more than can have been under way then, it is reset.
+    fn discard(&mut self, from: Side, len: usize) -> RecvAction {
+        let peer = self.peers.of_mut(from);
+        peer.discarded = peer.discarded.saturating_add(u32::try_from(len).unwrap_or(u32::MAX));
+        if peer.discarded > DISCARDED_BYTES_MAX {
+            self.peers.reset(from);
+        }
+        RecvAction::Discard(len)
+    }
+
     /// Discards frames that can no longer be relayed, and waits for a Close.
     fn await_close(&mut self, from: Side, input: &[u8]) -> RecvAction {
         let context = MeterContext {
@@ -183,7 +193,7 @@ impl Session {
         let peer = self.peers.of_mut(from);
         match peer.meter.next_step(input, &context, &mut MessageSizes::default()) {
             FrameStep::Forward(FrameRun { len, .. }) | FrameStep::OwnPong { len, .. } => {
-                RecvAction::Discard(len)
+                self.discard(from, len)
             }
             FrameStep::Incomplete => RecvAction::Incomplete,
             FrameStep::Close { len, code } => {
@@ -275,3 +285,7 @@ const ATOMIC_BYTES_MAX: NonZeroU64 = match NonZeroU64::new(ControlFrame::LEN_MAX
     Some(bytes) => bytes,
     None => NonZeroU64::MIN,
 };
+
+/// More than the socket buffers of both ends hold (`tcp_rmem` and `tcp_wmem`): a side that still sends cannot have been
+/// reached by its Close, or does not care.
+pub(super) const DISCARDED_BYTES_MAX: u32 = 16 * 1024 * 1024;

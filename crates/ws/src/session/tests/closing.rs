@@ -1,6 +1,7 @@
 //! Frames from the backend, and how each side is closed.
 
 use super::*;
+use crate::session::recv::DISCARDED_BYTES_MAX;
 
 // Requirements: FB01.
 #[test]
@@ -373,4 +374,17 @@ fn many_small_frames_are_forwarded_together() {
     let run = harness.handle_recv(Client, &many);
     assert_eq!(run, RecvAction::Forward(many.len()));
     assert_eq!(harness.session.stats().up.messages, 1000);
+}
+
+#[test]
+fn side_that_sends_on_after_its_violation_is_reset() {
+    let mut harness = Harness::new();
+    harness.feed_from(Client, &frame(Client, 0x83, b""));
+    assert!(harness.session.termination().is_some());
+    let mib = vec![7; 1024 * 1024];
+    let sent = (0..100).take_while(|_| {
+        harness.feed_from(Client, &mib);
+        harness.session.shutdown(Client) != Shutdown::Abort
+    });
+    assert_eq!(sent.count(), DISCARDED_BYTES_MAX as usize / mib.len());
 }
