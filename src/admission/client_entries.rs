@@ -1,7 +1,7 @@
 //! Entries in order of age, by client key, which knows the client with the most.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crate::client::ClientKey;
 
@@ -12,11 +12,13 @@ pub struct ClientEntries<T> {
     clients: HashMap<ClientKey, VecDeque<(u64, T)>>,
     /// Each client once: the number of its entries, and the first of them.
     ranking: BTreeSet<(usize, Reverse<u64>, ClientKey)>,
+    /// Each client once, by the number of its first entry.
+    ages: BTreeMap<u64, ClientKey>,
 }
 
 impl<T> Default for ClientEntries<T> {
     fn default() -> Self {
-        Self { clients: HashMap::new(), ranking: BTreeSet::new() }
+        Self { clients: HashMap::new(), ranking: BTreeSet::new(), ages: BTreeMap::new() }
     }
 }
 
@@ -42,6 +44,11 @@ impl<T> ClientEntries<T> {
     /// The client with the most entries, and how many. Among several, the one with the oldest entry.
     pub fn most(&self) -> Option<(ClientKey, usize)> {
         self.ranking.last().map(|(count, _, client)| (*client, *count))
+    }
+
+    /// The client with the oldest of all entries.
+    pub fn eldest(&self) -> Option<ClientKey> {
+        self.ages.first_key_value().map(|(_, client)| *client)
     }
 
     /// The oldest entry of this client.
@@ -79,7 +86,9 @@ impl<T> ClientEntries<T> {
         if before != after {
             if let Some(before) = before {
                 self.ranking.remove(&before);
+                self.ages.remove(&before.1.0);
             }
+            self.ages.extend(after.map(|(_, oldest, client)| (oldest.0, client)));
             self.ranking.extend(after);
         }
         result
@@ -105,15 +114,18 @@ mod tests {
             all.push(client, number as u64, number);
         }
         assert_eq!((all.most(), all.oldest(b)), (Some((b, 3)), Some(&1)));
+        assert_eq!(all.eldest(), Some(a));
         assert_eq!([all.remove(b, 3), all.remove(b, 3), all.remove(b, 4)], [Some(3), None, None]);
         // As many as the other one, whose first is older.
         assert_eq!((all.most(), all.count(b)), (Some((a, 2)), 2));
         assert_eq!([all.pop_oldest(a), all.pop_newest(b)], [Some(0), Some(5)]);
         assert_eq!((all.most(), all.oldest(a)), (Some((b, 1)), Some(&4)));
+        assert_eq!(all.eldest(), Some(b));
         assert_eq!([all.pop_newest(b), all.pop_oldest(b)], [Some(1), None]);
         assert_eq!(all.most(), Some((c, 1)));
         all.remove(c, 2);
         all.remove(a, 4);
         assert_eq!((all.most(), all.clients.len(), all.ranking.len()), (None, 0, 0));
+        assert_eq!(all.eldest(), None);
     }
 }

@@ -1,7 +1,7 @@
 //! Connections that carry no tunnel yet, and which of them is closed when a new one finds no place.
 //!
 //! A connection that has asked for nothing is closed first: one of the client that has the most of them, its
-//! oldest. Connections that wait for their next request come after those, and a connection whose request is being
+//! oldest; if that is young, the oldest of all. Connections that wait for their next request come after those, and a connection whose request is being
 //! answered is never closed.
 //!
 //! | state | event | next |
@@ -134,6 +134,13 @@ impl PendingTable {
             // The one on which the least work was done.
             if count > own {
                 return self.silent.pop_newest(client);
+            }
+            // Unless the newcomer's client has more than all others.
+            let eldest = self.silent.eldest().filter(|_| count == own);
+            if let Some(client) = eldest
+                && self.silent.oldest(client).is_some_and(PendingEntry::is_old)
+            {
+                return self.silent.pop_oldest(client);
             }
         }
         let (client, count) = self.idle.most()?;
@@ -300,6 +307,21 @@ mod tests {
         advance(MIN_AGE).await;
         assert!(table.make_room(Some(ClientKey::sample(10))));
         assert_eq!(shed(&all), [0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn old_connection_is_found_behind_young_ones_of_others() {
+        let table = Arc::<PendingConnections>::default();
+        let old = add(&table, 1, 1);
+        advance(MIN_AGE).await;
+        let (young, own) = (add(&table, 2, 3), add(&table, 3, 2));
+        assert!(table.make_room(Some(ClientKey::sample(3))));
+        assert_eq!((shed(&old), shed(&young), shed(&own)), (vec![0], vec![], vec![]));
+        // Nothing is shed for one that has more than all others.
+        let (other, _more) = (add(&table, 4, 1), add(&table, 3, 2));
+        advance(MIN_AGE / 2).await;
+        assert!(!table.make_room(Some(ClientKey::sample(3))));
+        assert!(shed(&other).is_empty());
     }
 
     #[tokio::test(start_paused = true)]
