@@ -249,10 +249,11 @@ impl ConnectionContext {
         log: &mut RequestLog,
     ) -> Result<Outcome, RejectReason> {
         let (snapshot, key) = (context.snapshot, forwarded.client.key);
+        // Also if it is not admitted.
+        log.set_plain(route);
         snapshot.client_rates.requests.admit(key)?;
         let limit = snapshot.settings.concurrency.requests_per_client;
         let permit = self.state.concurrency.admit_request(key, limit)?;
-        log.set_plain(route);
         let chosen = route.pool.choose(&choice, ChoicePurpose::Request, &*self.state.net);
         let connector = self.connector(route, choice, chosen, forwarded, log)?;
         let timeouts = &route.timeouts;

@@ -209,7 +209,9 @@ async fn plain_requests_have_a_rate_of_their_own() {
     assert_eq!(record["key"], "rates.requests_per_client");
     assert_eq!((&record["value"], &record["status"]), (&"1/s, burst 3".into(), &429.into()));
     let labels = [("reason", "client_request_rate")];
-    assert_eq!(proxy.scrape().await.sum("tidegate_requests_rejected_total", &labels), 1.0);
+    let scrape = proxy.scrape().await;
+    assert_eq!(scrape.sum("tidegate_requests_rejected_total", &labels), 1.0);
+    assert_eq!(scrape.sum("tidegate_http_requests_total", &[("status", "4xx")]), 1.0);
     // Neither other clients nor handshakes are concerned.
     assert!(statuses(OTHER).await.0.starts_with(&[200; 3]));
     let (response, _) = open(&client, ME).await;

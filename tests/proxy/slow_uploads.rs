@@ -126,7 +126,9 @@ async fn requests_of_a_client_in_progress_are_limited() {
     assert_eq!(record["key"], "concurrency.requests_per_client");
     assert_eq!((&record["value"], &record["stage"]), (&"2".into(), &"admit".into()));
     let labels = [("stage", "admit"), ("reason", "client_request_limit")];
-    assert_eq!(proxy.scrape().await.value("tidegate_requests_rejected_total", &labels), 1.0);
+    let scrape = proxy.scrape().await;
+    assert_eq!(scrape.value("tidegate_requests_rejected_total", &labels), 1.0);
+    assert_eq!(scrape.sum("tidegate_http_requests_total", &[("status", "4xx")]), 1.0);
     let mut other = BufReader::new(client.connect_plain_from([127, 0, 0, 2]).await);
     other.write_all(get("/short").as_bytes()).await.unwrap();
     assert_eq!(read_response(&mut other).await.status, 204);
