@@ -50,7 +50,8 @@ impl CertTable {
             let insert = |pair: CertPair| {
                 table.states.extend(state(index, &pair.key));
                 table.files.push(pair.files);
-                table.warnings.extend(pair.warnings.into_iter().map(diagnostic));
+                let slow = pair::slow_rsa(&certificate.source, &*pair.key.key);
+                table.warnings.extend(pair.warnings.into_iter().chain(slow).map(diagnostic));
                 let inserted = table.insert(Arc::new(pair.key), certificate.default);
                 inserted.map_err(|problem| vec![problem])
             };

@@ -110,3 +110,21 @@ fn warns_about_large_rsa_keys() {
         assert_eq!(stderr.contains("use an ECDSA P-256 key"), warned, "{stderr}");
     }
 }
+
+/// No client can cause the handshakes with a backend.
+#[test]
+fn large_rsa_keys_for_backends_are_no_problem() {
+    let folder = config_folder(config(
+        "[[pool]]\nname = \"app\"\nbackends = [\"127.0.0.1:9001\"]\n\
+         [pool.tls]\ncertificate = \"client.pem\"\nkey = \"client-key.pem\"\n\
+         [[route]]\nname = \"app\"\nhost = \"localhost\"\npath = \"/app\"\norigins = [\"*\"]\npool = \"app\"\n",
+    ));
+    let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_3072).unwrap();
+    let params = CertificateParams::new(vec!["client".to_owned()]).unwrap();
+    folder.write("client.pem", params.self_signed(&key).unwrap().pem());
+    folder.write("client-key.pem", key.serialize_pem());
+    let output = run(&folder, &["check", "--config", "proxy.toml"]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(!stderr.contains("RSA key"), "{stderr}");
+}

@@ -102,14 +102,7 @@ fn read_by(
 
 fn read_once(source: &CertificateSource) -> Result<CertPair, Vec<CertProblem>> {
     let files = FileState::now(source);
-    let (chain_name, key_name) = match source {
-        CertificateSource::Files { chain, key } => {
-            (chain.display().to_string(), key.display().to_string())
-        }
-        CertificateSource::Memory { .. } => {
-            ("the built-in chain".into(), "the built-in key".into())
-        }
-    };
+    let (chain_name, key_name) = names(source);
     let (chain_pem, key_pem) = match source {
         CertificateSource::Files { chain, key } => (pem(chain), pem(key)),
         CertificateSource::Memory { chain, key } => {
@@ -143,9 +136,20 @@ fn read_once(source: &CertificateSource) -> Result<CertPair, Vec<CertProblem>> {
     let problems = chain::problems(&key.cert).into_iter();
     let mut warnings: Vec<CertProblem> =
         problems.map(|problem| CertProblem::chain(format!("{chain_name}: {problem}"))).collect();
-    warnings.extend(slow_rsa(&key_name, &*key.key).map(CertProblem::key));
     warnings.extend(world_accessible(source).map(CertProblem::key));
     Ok(CertPair { key, files, warnings })
+}
+
+/// The files of a chain and of its key, for messages.
+fn names(source: &CertificateSource) -> (String, String) {
+    match source {
+        CertificateSource::Files { chain, key } => {
+            (chain.display().to_string(), key.display().to_string())
+        }
+        CertificateSource::Memory { .. } => {
+            ("the built-in chain".into(), "the built-in key".into())
+        }
+    }
 }
 
 /// Whether the file of the chain holds only a key, and the file of the key only certificates.
@@ -292,18 +296,19 @@ fn world_accessible(source: &CertificateSource) -> Option<String> {
     })
 }
 
-/// A warning if each handshake takes several times as long as necessary, so that a few clients can occupy a
-/// worker with them. The length of an RSA signature is that of the modulus (RFC 8017 8.1.1).
-fn slow_rsa(key_name: &str, key: &dyn SigningKey) -> Option<String> {
+/// A warning if each handshake of a client takes several times as long as necessary, so that a few clients can occupy
+/// a worker with them. The length of an RSA signature is that of the modulus (RFC 8017 8.1.1).
+pub(super) fn slow_rsa(source: &CertificateSource, key: &dyn SigningKey) -> Option<CertProblem> {
     // Thousands of ordinary keys must not sign at start-up.
     key.public_key().filter(|public| public.len() > RSA_BITS_MAX / 8 + ENCODING_BYTES)?;
     let signer = key.choose_scheme(&[SignatureScheme::RSA_PSS_SHA256])?;
     let bits = signer.sign(&[]).ok()?.len() * 8;
+    let (_, key_name) = names(source);
     (bits > RSA_BITS_MAX).then(|| {
-        format!(
+        CertProblem::key(format!(
             "{key_name}: an RSA key of {bits} bits makes each handshake several times as expensive as one of \
              {RSA_BITS_MAX}, and clients can cause many; use an ECDSA P-256 key (certbot: --key-type ecdsa)"
-        )
+        ))
     })
 }
 
