@@ -300,7 +300,7 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("tidegate-access-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let open = |name: &str| AccessLog::open(&settings_for(&folder.join(name))).unwrap();
-        let kind = RecordKind { client: ClientKey::sample(1), event: "test", end: "" };
+        let kind = RecordKind { client: Some(ClientKey::sample(1)), event: "test", end: "" };
         let mut names = (0..20).map(|n| n.to_string());
         let mut before = names.next().unwrap();
         drop(open(&before).activate());

@@ -159,7 +159,7 @@ pub fn record_end(session: &SessionEnd<'_>) {
 }
 
 fn kind(client: &ClientInfo, event: &'static str, end: &'static str) -> RecordKind {
-    RecordKind { client: client.key, event, end }
+    RecordKind { client: Some(client.key), event, end }
 }
 
 fn is_debug() -> bool {

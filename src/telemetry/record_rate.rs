@@ -14,8 +14,8 @@ use crate::client::ClientKey;
 /// Records that share a rate: those of one client with the same event and end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RecordKind {
-    /// The client.
-    pub client: ClientKey,
+    /// The client; `None` for several together.
+    pub client: Option<ClientKey>,
     /// The field `event`.
     pub event: &'static str,
     /// The field `end`; empty if the records have none.
@@ -23,12 +23,12 @@ pub struct RecordKind {
 }
 
 impl RecordKind {
-    /// How many times the rate applies, as clients that do nothing wrong cause most records. `None` for tunnels: the rate of
-    /// handshakes limits their records, and all tunnels of an office may end at once.
+    /// How many times the rate applies. `None` for tunnels: the rate of handshakes limits their records, and all tunnels
+    /// of an office may end at once.
     fn weight(&self) -> Option<u32> {
-        match (self.event, self.end) {
-            ("started" | "ended", _) => None,
-            ("served", _) | (_, "client_disconnected") => Some(ORDINARY_WEIGHT),
+        match self.event {
+            "started" | "ended" => None,
+            SERVED => Some(SERVED_WEIGHT),
             _ => Some(1),
         }
     }
@@ -54,45 +54,60 @@ pub(super) fn write_suppressed(line: &mut LogLine, suppressed: &SuppressedRecord
     line.text("detail", "records of this client and kind not written; the metrics count them");
     line.text("suppressed_event", kind.event);
     line.number("suppressed", *count);
-    line.bare("client_key", |bytes| kind.client.write_to(bytes));
+    if let Some(client) = kind.client {
+        line.bare("client_key", |bytes| client.write_to(bytes));
+    }
 }
 
 /// The rates of all clients.
 #[derive(Debug)]
 pub struct RecordRates {
     counts: WindowCounts,
-    /// Records that were not written since they were last summed up, at most [`SUPPRESSED_MAX`] kinds.
+    /// Records of all clients that exceed [`OWN_MAX`], by event and end.
+    shared: WindowCounts,
+    /// Records that were not written since they were last summed up. At most [`SUPPRESSED_MAX`] kinds have a client.
     suppressed: Mutex<HashMap<RecordKind, u64>>,
     total: AtomicU64,
 }
 
 impl Default for RecordRates {
     fn default() -> Self {
-        let counts = WindowCounts::new(Duration::from_secs(WINDOW_SECONDS.into()), KINDS_MAX);
-        Self { counts, suppressed: Mutex::default(), total: AtomicU64::new(0) }
+        let window = Duration::from_secs(WINDOW_SECONDS.into());
+        let counts = WindowCounts::new(window, KINDS_MAX);
+        let shared = WindowCounts::new(window, SHARED_KINDS_MAX);
+        Self { counts, shared, suppressed: Mutex::default(), total: AtomicU64::new(0) }
     }
 }
 
 impl RecordRates {
-    /// Whether a record may be written; counts it otherwise. A client may have the records of ten seconds at once. While
-    /// too many kinds are counted, those of others are written.
+    /// Whether a record may be written; counts it otherwise. A client may have the records of ten seconds at once, but
+    /// after its first [`OWN_MAX`], all clients together have as many of each kind as one: a flood from many addresses
+    /// costs hardly more. So have clients that are too many to be counted.
     pub fn admit(&self, kind: RecordKind, per_second: NonZeroU32, now: Instant) -> bool {
         let Some(weight) = kind.weight() else { return true };
-        let max = per_second.get().saturating_mul(WINDOW_SECONDS * weight);
-        let is_within = self.counts.count(kind, now).is_none_or(|count| count <= max);
-        is_within || !self.suppress(kind)
+        let per_window = per_second.get().saturating_mul(WINDOW_SECONDS * weight);
+        let own = self.counts.count(kind, now);
+        let shared = || self.shared.count((kind.event, kind.end), now);
+        let is_within = match own {
+            Some(count) if kind.event == SERVED => count <= per_window,
+            Some(count) if count <= OWN_MAX => true,
+            Some(count) if count > per_window => false,
+            Some(_) | None => shared().is_none_or(|count| count <= per_window),
+        };
+        if !is_within {
+            self.suppress(kind);
+        }
+        is_within
     }
 
-    /// Counts a record that is not written. Returns whether there was a place for it.
-    fn suppress(&self, kind: RecordKind) -> bool {
+    /// Counts a record that is not written.
+    fn suppress(&self, kind: RecordKind) {
         // Each entry is written as a whole, so the table is valid after a panic.
         let mut suppressed = self.suppressed.lock().unwrap_or_else(PoisonError::into_inner);
-        if suppressed.len() >= SUPPRESSED_MAX && !suppressed.contains_key(&kind) {
-            return false;
-        }
-        *suppressed.entry(kind).or_default() += 1;
+        let has_place = suppressed.len() < SUPPRESSED_MAX || suppressed.contains_key(&kind);
+        let client = kind.client.filter(|_| has_place);
+        *suppressed.entry(RecordKind { client, ..kind }).or_default() += 1;
         self.total.fetch_add(1, Ordering::Relaxed);
-        true
     }
 
     /// How many records of each kind were not written since the last call.
@@ -112,11 +127,18 @@ pub(super) static RATES: LazyLock<RecordRates> = LazyLock::new(RecordRates::defa
 
 /// Over which a rate is an average.
 const WINDOW_SECONDS: u32 = 10;
-const ORDINARY_WEIGHT: u32 = 10;
+/// Clients that do nothing wrong cause most of these.
+const SERVED_WEIGHT: u32 = 10;
+/// Records of one kind in a window that no other clients use up. More than an ordinary client causes.
+const OWN_MAX: u32 = 5;
+/// The event of a request that a backend answered: a record of each is what a log is for.
+const SERVED: &str = "served";
 /// Kinds that are counted in a window: about 2 MiB.
 const KINDS_MAX: usize = 65_536;
-/// About 70 bytes each.
-const SUPPRESSED_MAX: usize = 1024;
+/// More than there are pairs of event and end.
+const SHARED_KINDS_MAX: usize = 1024;
+/// Lines per second that name a client.
+const SUPPRESSED_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -126,7 +148,7 @@ mod tests {
     const RATE: NonZeroU32 = NonZeroU32::MIN;
 
     fn kind(client: u8, end: &'static str) -> RecordKind {
-        RecordKind { client: ClientKey::sample(client), event: "rejected", end }
+        RecordKind { client: Some(ClientKey::sample(client)), event: "rejected", end }
     }
 
     #[tokio::test]
@@ -135,6 +157,7 @@ mod tests {
         let admitted = |kind, at| (0..15).filter(|_| rates.admit(kind, RATE, at)).count();
         assert_eq!(admitted(kind(1, "no_route"), start), 10);
         assert_eq!(admitted(kind(1, "origin"), start), 10);
+        // Its own, and what the first client has left.
         assert_eq!(admitted(kind(2, "no_route"), start), 10);
         let expected = [kind(1, "no_route"), kind(1, "origin"), kind(2, "no_route")];
         assert_eq!(rates.take_suppressed(), expected.map(|kind| (kind, 5)).into());
@@ -145,13 +168,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn many_clients_have_few_records_each() {
+        let (rates, start) = (RecordRates::default(), now());
+        let per_second = NonZeroU32::new(20).unwrap();
+        let admitted = |client: u8| {
+            (0..300).filter(|_| rates.admit(kind(client, "no_route"), per_second, start)).count()
+        };
+        assert_eq!(admitted(0), 200);
+        // Five of its own, and what is left of the 200 after the first client's 195.
+        assert_eq!((1..20).map(admitted).collect::<Vec<_>>(), [[10].as_slice(), &[5; 18]].concat());
+        // Other kinds are not concerned.
+        let other = (0..300).filter(|_| rates.admit(kind(1, "origin"), per_second, start));
+        assert_eq!(other.count(), 200);
+    }
+
+    #[tokio::test]
     async fn ordinary_records_have_a_higher_rate_or_none() {
         let (rates, start) = (RecordRates::default(), now());
         for (event, end, max) in [
             ("served", "complete", 100),
             ("ended", "client_disconnected", 200),
             ("started", "", 200),
-            ("rejected", "client_disconnected", 100),
+            ("rejected", "client_disconnected", 10),
             ("aborted", "backend_disconnected", 10),
             ("dropped", "tls_failed", 10),
         ] {
@@ -162,18 +200,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn records_without_a_place_are_written() {
+    async fn few_lines_name_a_client() {
         let (rates, start) = (RecordRates::default(), now());
-        let client = |number: u32| {
-            let addr =
-                crate::client::ClientAddr::without_port(std::net::Ipv4Addr::from(number).into());
-            let client = ClientKey::new(&addr, crate::client::KeyPrefixes::default());
-            RecordKind { client, ..kind(1, "no_route") }
+        let suppressed = |client: u8| {
+            (0..20).filter(|_| !rates.admit(kind(client, "no_route"), RATE, start)).count() as u64
         };
-        let clients = u32::try_from(SUPPRESSED_MAX).unwrap() + 1;
-        let admitted = (0..clients)
-            .filter(|number| (0..11).all(|_| rates.admit(client(*number), RATE, start)))
-            .count();
-        assert_eq!((admitted, rates.take_suppressed().len()), (1, SUPPRESSED_MAX));
+        let total: u64 = (0..=u8::MAX).map(suppressed).sum();
+        let lines = rates.take_suppressed();
+        let several = RecordKind { client: None, ..kind(0, "no_route") };
+        assert_eq!((lines.len(), lines.values().sum()), (SUPPRESSED_MAX + 1, total));
+        assert!(lines[&several] > total / 2);
     }
 }

@@ -172,7 +172,7 @@ fn every_record(client: &ClientInfo, fields: RequestFields<'_>, format: LogForma
         age,
         generation: 1,
     };
-    let kind = RecordKind { client: client.key, event: "rejected", end: "no_route" };
+    let kind = RecordKind { client: Some(client.key), event: "rejected", end: "no_route" };
     let suppressed = SuppressedRecords { kind, count: 7, rate: Some("20/s".to_owned()) };
     [
         whole(format, |line| write_start(line, &ended.start)),
