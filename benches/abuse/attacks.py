@@ -4,7 +4,7 @@ import dataclasses
 from typing import Callable
 
 import payloads
-from payloads import (TEXT, PING, bytes_one_by_one, deflated, deflating, encoded, fragments, frame, head, many,
+from payloads import (CLOSE, TEXT, PING, bytes_one_by_one, deflated, deflating, encoded, fragments, frame, head, many,
                       upgrade)
 
 KIB = 1024
@@ -144,7 +144,11 @@ def in_tls():
         Attack("change-cipher-spec", "ChangeCipherSpec again and again", hello,
                constant(many(b"\x14\x03\x03\x00\x01\x01")), "--answer", connections=(16, 100), plain=True),
         Attack("records-1", "a head in TLS records of 1 byte", repeat=constant(b"GET / HTTP/1.1\r\nx: " + b"x" * 20000),
-               options="--record 1", connections=(16, 100)),
+               options="--record 1", connections=(16, 100), quick=True),
+        Attack("alerts", "TLS alerts that end nothing", hello, constant(many(b"\x15\x03\x03\x00\x02\x01\x5a")),
+               "--answer", connections=(16, 100), plain=True),
+        Attack("early-records", "encrypted records in a handshake", hello,
+               constant(many(b"\x17\x03\x03\x00\x11" + bytes(17))), "--answer", connections=(16, 100), plain=True),
         Attack("half-closed", "requests, then a closed sending side", constant([PLAIN]), options="--half-close --stay",
                connections=(500, 2000)),
     ]
@@ -166,9 +170,14 @@ def in_requests():
         Attack("handshake-hold", "handshakes that the backend does not answer", constant([upgrade("/hostile/hold")]),
                options="--stay", connections=(500, 2000)),
         rejected("hosts", "requests for many unknown hosts",
-                 *(head("/", host=f"h{number}.example") for number in range(200))),
+                 *(head("/", host=f"h{number}.example") for number in range(200)), quick=True),
         Attack("rejected-flood", "a request for an unknown host, then bytes without end",
                constant([head("/", host="x")]), constant(bytes(16 * KIB))),
+        Attack("pipelined", "requests that do not wait for responses", repeat=constant(many(PLAIN)),
+               connections=(8, 40), served=True),
+        rejected("percent", "queries of 14 KB of escapes", head("/quick/?size=1&message=0&" + "%25" * 4600)),
+        rejected("versions", "handshakes of another version", upgrade().replace(b"Version: 13", b"Version: 8")),
+        rejected("http2-preface", "HTTP/2 on a listener without it", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
         Attack("drip", "a head of 1 byte in 0.5 s", repeat=constant(b"x"), options="--pause 0.5",
                connections=(1500, 5000)),
         Attack("unread", "requests for 1 MB, responses not read",
@@ -191,14 +200,14 @@ def in_bodies():
         Attack("upload-reset", "uploads that are reset at once", constant([UPLOAD])),
         Attack("expect", "Expect: 100-continue, then nothing",
                constant([head("/hostile/hold", "POST", ("Content-Length: 10", "Expect: 100-continue"))]),
-               options="--stay", connections=(500, 2000)),
+               options="--stay", connections=(500, 2000), quick=True),
     ]
 
 
 def in_tunnels():
     ping = frame(b"", PING)
     return [
-        upgraded("pings", "pings", ping, connections=(1, 20)),
+        upgraded("pings", "pings", ping, connections=(1, 20), quick=True),
         upgraded("fragments-pings", "fragments of 1 byte with pings between them",
                  fragments(bytes_one_by_one(bytes(500)), between=ping), connections=(1, 20)),
         upgraded("deflate-blocks", "compressed blocks without content",
@@ -206,6 +215,13 @@ def in_tunnels():
         upgraded("deflate-zeros", "compressed messages of 15 MB of zeros",
                  frame(deflated(bytes(15_000_000)), compressed=True), deflating, connections=(1, 20)),
         upgraded("frames-bad", "a frame with a reserved bit", b"\xf2\x80" + payloads.KEY),
+        upgraded("close-flood", "a Close, then frames without end", frame(b"", CLOSE) + frame(b"x"),
+                 connections=(64, 200)),
+        upgraded("long-text", "text of characters of 4 bytes", frame("\U0001f600".encode() * 4000, TEXT),
+                 connections=(1, 20)),
+        upgraded("kilobytes", "messages of 1 KB from many tunnels", frame(bytes(1000)), connections=(500, 2000)),
+        Attack("pulses", "1,000 tunnels that each send 4 KB every 50 ms", constant([upgrade()]),
+               constant(frame(bytes(4000))), "--answer --pause 0.05", connections=(1000, 2000)),
         Attack("close-drip", "a Close of 125 bytes, 1 byte in 0.5 s", constant([upgrade()]), constant(b"x"),
                "--answer --pause 0.5", connections=(500, 2000)),
     ]
@@ -214,13 +230,17 @@ def in_tunnels():
 def from_backends():
     """What a backend sends to clients that ask for it."""
     floods = [("flood", "a response without end"), ("tiny-chunks", "chunks of 1 byte"),
-              ("interim", "103 responses without end"), ("fields", "a head without end")]
-    frames = [("frames", "frames of 1 byte"), ("empty-fragments", "empty fragments"), ("pings", "pings")]
+              ("interim", "103 responses without end"), ("continue", "100 responses without end"),
+              ("fields", "a head without end")]
+    frames = [("frames", "frames of 1 byte"), ("empty-fragments", "empty fragments"), ("pings", "pings"),
+              ("close", "a Close, then frames")]
+    # The attacker is the backend, so its bytes are not those of the client.
+    options = {"options": "--stay", "connections": (4, 40), "served": True}
     return [
         *(Attack(f"backend-{way}", f"from the backend: {title}", constant([head(f"/hostile/{way}")]),
-                 options="--stay", connections=(4, 40)) for way, title in floods),
+                 quick=way in ("tiny-chunks", "interim"), **options) for way, title in floods),
         *(Attack(f"backend-{way}", f"from the backend: {title}", constant([upgrade(f"/hostile/{way}")]),
-                 options="--stay", connections=(4, 40)) for way, title in frames),
+                 quick=way == "frames", **options) for way, title in frames),
         Attack("backend-unread", "a response without end that is not read", constant([head("/hostile/flood")]),
                options="--stay --unread", connections=(500, 1000)),
     ]

@@ -15,12 +15,13 @@ FLOODS = {
     "frames": b"\x82\x01x",
     "empty-fragments": b"\x00\x00",
     "pings": b"\x89\x00",
+    "close": b"\x82\x01x",
     # In the head of a response.
     "fields": b"X-Field: 0\r\n",
 }
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 BEGIN = {"flood": CHUNKED, "tiny-chunks": CHUNKED, "fields": b"HTTP/1.1 200 OK\r\n",
-         "empty-fragments": b"\x02\x00"}
+         "empty-fragments": b"\x02\x00", "close": b"\x88\x00"}
 WRITE_BYTES = 64 << 10
 
 

@@ -29,7 +29,7 @@ def arguments():
     parser.add_argument("--seconds", type=float, default=5.0, help="duration of each measurement")
     parser.add_argument("--only", default="", help="attacks: " + ",".join(attack.name for attack in every))
     parser.add_argument("--peers", default=",".join(NAMES))
-    parser.add_argument("--quick", action="store_true", help="the checks for CI, under 90 s if all pass")
+    parser.add_argument("--quick", action="store_true", help="the checks for CI, about two minutes if all pass")
     parser.add_argument("--write", action="store_true", help="write the tables to docs/security.md")
     settings = parser.parse_args()
     settings.only = [name for name in settings.only.split(",") if name]
