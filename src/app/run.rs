@@ -42,7 +42,7 @@ pub async fn run(
     let (reloads, requested) = mpsc::channel(RELOADS_MAX);
     let replaced = Arc::new(Notify::new());
     let (state, mut listeners, background) =
-        start(settings, &source, inherited, reloads, replaced.clone())?;
+        start(settings, &source, inherited, reloads, replaced.clone()).await?;
     #[expect(clippy::disallowed_methods, reason = "not a connection: it runs until the end")]
     let mut watchdog = tokio::spawn(watchdog::run(state.liveness.clone()));
     let serving = async {

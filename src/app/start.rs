@@ -21,6 +21,7 @@ use crate::net::network::SystemNet;
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
 use crate::server::listeners::Listeners;
+use crate::server::name_lookups::first_lookups;
 use crate::server::reload::{self, ConfigSource};
 use crate::server::{backend_probes, lost_backends, maintenance_files};
 use crate::sys::clock::wall;
@@ -40,7 +41,7 @@ pub type StartedApp<Background> = (Arc<ProxyState>, Listeners, Background);
 ///
 /// # Errors
 /// The configuration does not work here, a socket cannot be bound, or the predecessor went away.
-pub fn start(
+pub async fn start(
     settings: Settings,
     source: &ConfigSource,
     inherited: InheritedSockets,
@@ -67,6 +68,7 @@ pub fn start(
     // The first log has no predecessor to finish.
     drop(access_log.activate());
     let state = Arc::new(ProxyState::new(Arc::new(SystemNet), snapshot, ticketer, descriptors));
+    first_lookups(&state.net, &state.snapshot(), None).await;
     let status = Arc::<StatusCache>::default();
     let admin = admin.map(|listener| http::serve(state.clone(), status.clone(), listener));
     let is_successor = listeners.is_successor();

@@ -98,6 +98,9 @@ impl StatusView<'_> {
             lines.push(("ended", ended));
         }
         lines.extend(self.list("/drains").map(|drain| ("drain", drain.drain_progress())));
+        lines.extend(
+            self.list("/pools").flat_map(|pool| pool.failing_names()).map(|of| ("name", of)),
+        );
         let keys = self.restart_required();
         if !keys.is_empty() {
             lines.push(("restart", format!("required for {keys}")));
@@ -210,7 +213,7 @@ impl StatusView<'_> {
                 let share = backend.0.pointer("/share").and_then(Value::as_f64);
                 table.push([
                     pool.route(),
-                    backend.text("/id"),
+                    backend.id(),
                     backend.state(),
                     backend.number("/tunnels").to_string(),
                     share.map_or("-".to_owned(), percent),
@@ -221,6 +224,22 @@ impl StatusView<'_> {
             }
         }
         table
+    }
+
+    /// The names of a pool whose lookups fail.
+    fn failing_names(&self) -> Vec<String> {
+        let failing = |name: StatusView<'_>| {
+            let problem = sanitize(name.0.pointer("/problem")?.as_str()?);
+            let addresses = name.number("/addresses");
+            let number = if addresses == 1 {
+                "1 address".to_owned()
+            } else {
+                format!("{addresses} addresses")
+            };
+            let (name, route) = (name.text("/name"), self.text("/route"));
+            Some(format!("{name} of route {route}: {problem}; {number} of the last answer in use"))
+        };
+        self.list("/names").filter_map(failing).collect()
     }
 
     /// The route column of a pool.
@@ -237,6 +256,15 @@ impl StatusView<'_> {
             + &pool.map_or(String::new(), |pool| format!(" (pool {}{tls})", sanitize(pool)))
             + if drained { " (drained)" } else { "" }
             + if in_maintenance { " (maintenance)" } else { "" }
+    }
+
+    /// The backend column, with the name that its address belongs to.
+    fn id(&self) -> String {
+        let id = self.text("/id");
+        match self.0.pointer("/name").and_then(Value::as_str).map(sanitize) {
+            Some(name) if name != id => format!("{id} ({name})"),
+            Some(_) | None => id,
+        }
     }
 
     /// The state column of a backend.

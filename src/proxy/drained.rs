@@ -19,7 +19,11 @@ pub fn describe(state: &ProxyState, route: &Route) -> String {
     } else {
         let backends = route.pool.backends();
         let is_draining = |backend: &&Arc<Backend>| backend.is_draining();
-        let id = backends.iter().find(is_draining).map_or("ID", |backend| &backend.id);
+        let shown = |backend: &Arc<Backend>| match backend.is_name_draining() {
+            true => backend.listed_id().clone(),
+            false => backend.id.clone(),
+        };
+        let id = backends.iter().find(is_draining).map_or_else(|| "ID".into(), shown);
         let is_whole = backends.iter().filter(is_draining).count() == backends.len();
         let subject = if is_whole && backends.len() > 1 { "every backend" } else { "the backend" };
         (format!("{subject} of route {name}"), format!("--backend {id}"))

@@ -7,6 +7,7 @@ pub(crate) mod drained;
 mod dropped;
 pub(crate) mod forwarded_body;
 pub(crate) mod maintenance;
+pub(crate) mod members;
 pub(crate) mod opening;
 pub(crate) mod redirect;
 pub(crate) mod request;

@@ -20,11 +20,12 @@ use crate::config::values::field::may_be_forwarded;
 use crate::sys::clock::now;
 use crate::telemetry::events::{header_dropped, lost_handshake};
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::metrics::handles::RouteCounts;
+use crate::telemetry::metrics::handles::{BackendCounts, RouteCounts};
 use crate::telemetry::once_a_minute::OnceAMinute;
 use crate::upstream::admin_override::{AdminOverride, DrainFlag};
+use crate::upstream::backend_name::ListedName;
 use crate::upstream::forwarded_headers::ForwardingPolicy;
-use crate::upstream::pool::{Backend, Pool, SharedBackendState};
+use crate::upstream::pool::{Pool, SharedBackendState};
 
 /// One route of a snapshot. A session keeps its route until it ends, and nothing else of the snapshot
 /// that it started under.
@@ -86,12 +87,21 @@ impl Route {
         let pins = settings.pool.name.as_deref().and_then(|name| shared.pins(name));
         let owner = owner(settings.pool.name.as_ref(), &settings.name);
         let choices = shared.choices(owner.clone());
-        let carried = |backend: &BackendSettings| SharedBackendState {
-            counts: metrics.backend(&counts, &backend.id),
-            admin_override: previous
-                .map(|route| route.carried_override(backend))
-                .unwrap_or_default(),
-            ..shared.get(backend, &settings.pool, &owner)
+        let carried_override = |backend: &BackendSettings| match previous {
+            Some(route) => route.carried_override(backend),
+            None => Arc::default(),
+        };
+        let listed = |of: &BackendSettings| {
+            let (id, name) = (of.id.clone(), choices.names.get(&of.address));
+            let admin_override = carried_override(of);
+            Arc::new(ListedName { id, weight: of.weight, admin_override, name })
+        };
+        let named = settings.pool.backends.iter().filter(|backend| backend.is_per_address);
+        let names = named.map(listed).collect();
+        let carried = |backend: &BackendSettings, listed: Option<&ListedName>| SharedBackendState {
+            counts: backend_counts(metrics, &counts, backend, listed),
+            admin_override: carried_override(backend),
+            ..shared.get(backend, listed, &settings.pool, &owner)
         };
         Self {
             name: settings.name.clone(),
@@ -114,7 +124,7 @@ impl Route {
             hsts: settings
                 .hsts
                 .and_then(|age| HeaderValue::try_from(format!("max-age={}", age.as_secs())).ok()),
-            pool: Pool::new(&settings.pool, choices, pins, carried),
+            pool: Pool::new(&settings.pool, choices, names, pins, carried),
             on_backend_loss: settings.on_backend_loss,
             maintenance: Maintenance::build(
                 settings.maintenance_file.as_deref(),
@@ -131,6 +141,22 @@ impl Route {
                 .map(|route| route.lost_handshake_logged.clone())
                 .unwrap_or_default(),
         }
+    }
+
+    /// Lets the route have the backends at the present addresses of its names. `settings` are those that it was built
+    /// from.
+    pub fn update_members(
+        &self,
+        settings: &RouteSettings,
+        shared: &mut SharedBackends,
+        metrics: &Metrics,
+    ) {
+        let owner = self.backends_owner();
+        self.pool.update(&settings.pool, |backend, listed| SharedBackendState {
+            counts: backend_counts(metrics, &self.counts, backend, listed),
+            admin_override: self.carried_override(backend),
+            ..shared.get(backend, listed, &settings.pool, &owner)
+        });
     }
 
     /// What lists the backends.
@@ -182,17 +208,26 @@ impl Route {
     /// The operator's settings for a backend after a reload. A weight is kept only if the configured
     /// weight is unchanged.
     fn carried_override(&self, settings: &BackendSettings) -> Arc<AdminOverride> {
-        let is_same = |backend: &&Arc<Backend>| backend.id == settings.id;
-        let Some(existing) = self.pool.backends().iter().find(is_same) else {
+        let Some((weight, existing)) = self.pool.admin_override(&settings.id) else {
             return Arc::default();
         };
-        if existing.weight == settings.weight {
-            return existing.admin_override.clone();
+        if weight == settings.weight {
+            return existing;
         }
         let admin_override = AdminOverride::default();
-        admin_override.drain.set(existing.is_draining());
+        admin_override.drain.set(existing.drain.is_draining());
         Arc::new(admin_override)
     }
+}
+
+/// The metrics of a backend, which belongs to the name `listed` if it is at one of its addresses.
+fn backend_counts(
+    metrics: &Metrics,
+    route: &Arc<RouteCounts>,
+    backend: &BackendSettings,
+    listed: Option<&ListedName>,
+) -> Arc<BackendCounts> {
+    metrics.backend(route, &backend.id, listed.map(|listed| &listed.id))
 }
 
 /// What lists the backends of a route: a pool with a name, or the route itself.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use crate::config::settings::pool::{BackendSettings, PoolSettings};
 use crate::tls::pool::PoolTlsClients;
+use crate::upstream::backend_name::ListedName;
 use crate::upstream::backend_tls::{BackendKey, BackendTls};
-use crate::upstream::choice::pin::PinCookies;
 use crate::upstream::choice::pin_keys::PinKeys;
+use crate::upstream::choice::pin_source::PinSource;
 use crate::upstream::choice::state::ChoiceState;
 use crate::upstream::ejection::ResponseHealth;
 use crate::upstream::health::Health;
@@ -22,9 +23,9 @@ pub struct SharedBackends {
     members: HashMap<(BackendsOwner, BackendKey), PoolMember>,
     choices: HashMap<BackendsOwner, Arc<ChoiceState>>,
     /// By the name of the pool.
-    pins: HashMap<Arc<str>, Arc<PinCookies>>,
+    pins: HashMap<Arc<str>, Arc<PinSource>>,
     places: IdlePlaces,
-    tls: PoolTlsClients,
+    tls: Arc<PoolTlsClients>,
 }
 
 /// What lists backends.
@@ -56,10 +57,10 @@ struct SharedBackend {
 impl SharedBackends {
     /// Collects those of these backends and of what lists them; `places` are for the idle connections of new ones,
     /// `tls` for all that are used.
-    pub fn of<'b>(
-        backends: impl Iterator<Item = (BackendsOwner, &'b Arc<Backend>)>,
+    pub fn of(
+        backends: impl Iterator<Item = (BackendsOwner, Arc<Backend>)>,
         places: IdlePlaces,
-        tls: PoolTlsClients,
+        tls: Arc<PoolTlsClients>,
     ) -> Self {
         let mut shared = Self { places, tls, ..Self::default() };
         for (owner, backend) in backends {
@@ -72,16 +73,16 @@ impl SharedBackends {
         shared
     }
 
-    /// Computes the pin cookies of a pool.
+    /// Adds the keys of the pin cookie of a pool.
     pub fn add_pins(&mut self, pool: &PoolSettings, keys: &PinKeys) {
         if let (Some(name), Some(pin)) = (&pool.name, &pool.choice.pin) {
-            let pins = PinCookies::new(pin, keys, &pool.backends);
+            let pins = PinSource::new(pin.clone(), keys.clone());
             self.pins.insert(name.clone(), Arc::new(pins));
         }
     }
 
     /// The pin cookies of the pool with this name.
-    pub fn pins(&self, pool: &str) -> Option<Arc<PinCookies>> {
+    pub fn pins(&self, pool: &str) -> Option<Arc<PinSource>> {
         self.pins.get(pool).cloned()
     }
 
@@ -102,10 +103,12 @@ impl SharedBackends {
         }
     }
 
-    /// What is known of a backend of this pool. Another probe starts without a result.
+    /// What is known of a backend of this pool, which belongs to the name `listed` if it is at one of its addresses.
+    /// Another probe starts without a result.
     pub fn get(
         &mut self,
         backend: &BackendSettings,
+        listed: Option<&ListedName>,
         pool: &PoolSettings,
         owner: &BackendsOwner,
     ) -> SharedBackendState {
@@ -114,14 +117,15 @@ impl SharedBackends {
             SharedBackend { idle, ..SharedBackend::default() }
         };
         let (id, address) = (backend.id.clone(), backend.address.clone());
-        let key = BackendKey { id, address, tls: pool.tls.clone() };
+        let listed = listed.map_or(&backend.address, |listed| &listed.name.address).clone();
+        let key = BackendKey { id, address, listed: listed.clone(), tls: pool.tls.clone() };
         let member = self.members.entry((owner.clone(), key.clone())).or_default();
         if member.probe.as_ref().map(|known| &known.settings) != pool.probe.as_ref() {
             member.probe = pool.probe.clone().map(|settings| Arc::new(ProbeHealth::new(settings)));
         }
         let shared = self.known.entry(key).or_insert_with(new);
         if let (None, Some(settings)) = (&shared.tls, &pool.tls) {
-            let client = self.tls.client(settings, &backend.address);
+            let client = self.tls.client(settings, &listed);
             shared.tls = Some(Arc::new(BackendTls { settings: settings.clone(), client }));
         }
         shared.is_used = true;

@@ -10,7 +10,7 @@ use rustls::server::ProducesTickets;
 use super::capacity::Capacity;
 use super::route::Route;
 use super::routing_table::RoutingTable;
-use super::shared_backends::SharedBackends;
+use super::shared_backends::{BackendsOwner, SharedBackends};
 use crate::admission::rate::ClientRates;
 use crate::config::settings::pool::PoolSettings;
 use crate::config::settings::{ListenerSettings, Settings};
@@ -22,11 +22,12 @@ use crate::sys::memory;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::backend_state::BackendState;
 use crate::telemetry::metrics::handles::ListenerCounts;
-use crate::telemetry::metrics::process_snapshot::BackendSnapshot;
+use crate::telemetry::metrics::process_snapshot::{BackendSnapshot, NameSnapshot};
 use crate::tls::certs::CertTable;
 use crate::tls::certs::coverage::Uncovered;
 use crate::tls::pool::PoolTlsClients;
 use crate::tls::terminate::TlsTerminator;
+use crate::upstream::backend_name::ListedName;
 use crate::upstream::choice::pin_keys::PinKeys;
 use crate::upstream::http1::idle_connections::IdlePlaces;
 use crate::upstream::pool::Backend;
@@ -54,6 +55,8 @@ pub struct Snapshot {
     pub client_rates: ClientRates,
     /// Metrics; shared by all snapshots.
     pub metrics: Arc<Metrics>,
+    /// The files of pools with TLS, for backends that come later.
+    pub(super) pool_tls: Arc<PoolTlsClients>,
     /// One per listener, in configuration order.
     listener_counts: Vec<Arc<ListenerCounts>>,
     /// Warnings about the configuration, except those about expiring certificates.
@@ -90,15 +93,10 @@ impl Snapshot {
         metrics.remove_unused();
         let mut routes = RoutingTable::default();
         let previous_routes = previous.map_or(&[][..], |previous| &previous.route_list);
-        let places = IdlePlaces {
-            occupied: metrics.idle_backend_connections.clone(),
-            closing: metrics.closing_backend_connections.clone(),
-            max: capacity.idle_backend_connections,
-        };
-        let known = previous_routes.iter().flat_map(|route| {
-            route.pool.backends().iter().map(|backend| (route.backends_owner(), backend))
-        });
-        let mut shared = SharedBackends::of(known, places, pool_tls);
+        let pool_tls = Arc::new(pool_tls);
+        let known = previous.into_iter().flat_map(Self::owned_backends);
+        let places = idle_places(&metrics, &capacity);
+        let mut shared = SharedBackends::of(known, places, pool_tls.clone());
         for (pool, keys) in settings.pools.iter().zip(&pin_keys) {
             keys.iter().for_each(|keys| shared.add_pins(pool, keys));
         }
@@ -130,6 +128,7 @@ impl Snapshot {
             route_list,
             client_rates,
             metrics,
+            pool_tls,
             listener_counts,
             static_warnings: warnings,
         })
@@ -255,11 +254,24 @@ impl Snapshot {
 
     /// Every backend of every route, with its state.
     pub fn backend_snapshots(&self) -> Vec<BackendSnapshot> {
-        let snapshot = |backend: &Arc<Backend>| BackendSnapshot {
+        let snapshot = |backend: Arc<Backend>| BackendSnapshot {
             counts: backend.counts.clone(),
             state: backend.state(),
         };
         self.backends().map(snapshot).collect()
+    }
+
+    /// Every name whose addresses are backends, for each route.
+    pub fn name_snapshots(&self) -> Vec<NameSnapshot> {
+        let routes = self.route_list.iter();
+        let names = routes.flat_map(|route| route.pool.names.iter().map(move |of| (route, of)));
+        let snapshot = |(route, listed): (&Arc<Route>, &Arc<ListedName>)| NameSnapshot {
+            route: route.name.clone(),
+            name: listed.id.clone(),
+            addresses: listed.name.answer().len(),
+            lookups: [0, 1].map(|index| listed.name.lookups[index].get()),
+        };
+        names.map(snapshot).collect()
     }
 
     /// The state of each backend by its id. A backend of several routes counts once, with its best state.
@@ -273,8 +285,29 @@ impl Snapshot {
         states
     }
 
-    fn backends(&self) -> impl Iterator<Item = &Arc<Backend>> {
+    /// Every backend of every route.
+    pub fn backends(&self) -> impl Iterator<Item = Arc<Backend>> {
         self.route_list.iter().flat_map(|route| route.pool.backends())
+    }
+
+    /// Every backend of every route, with what lists it.
+    pub(super) fn owned_backends(&self) -> impl Iterator<Item = (BackendsOwner, Arc<Backend>)> {
+        self.route_list.iter().flat_map(|route| {
+            route.pool.backends().into_iter().map(|backend| (route.backends_owner(), backend))
+        })
+    }
+
+    /// The places for idle connections to backends.
+    pub(super) fn idle_places(&self) -> IdlePlaces {
+        idle_places(&self.metrics, &self.capacity)
+    }
+}
+
+fn idle_places(metrics: &Metrics, capacity: &Capacity) -> IdlePlaces {
+    IdlePlaces {
+        occupied: metrics.idle_backend_connections.clone(),
+        closing: metrics.closing_backend_connections.clone(),
+        max: capacity.idle_backend_connections,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Probes backends that are down, so that they come back without a request having to fail first, and a quiet
 //! proxy does not show an old state. Other backends are probed only if their pool has a `[pool.probe]`. Also ends
-//! ejections whose time is over.
+//! ejections whose time is over, and looks up the names of backends.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, interval, sleep};
 
+use super::name_lookups::NameLookups;
 use super::pool_probes::PoolProbes;
 use crate::proxy::route::Route;
 use crate::proxy::snapshot::Snapshot;
@@ -23,6 +24,7 @@ pub async fn run(state: Arc<ProxyState>) {
     let mut probes = JoinSet::new();
     let mut running: HashMap<BackendKey, AbortHandle> = HashMap::new();
     let mut pool_probes = PoolProbes::default();
+    let mut name_lookups = NameLookups::default();
     let mut poll = interval(POLL_INTERVAL);
     loop {
         poll.tick().await;
@@ -30,6 +32,7 @@ pub async fn run(state: Arc<ProxyState>) {
         running.retain(|_, probe| !probe.is_finished());
         let snapshot = state.snapshot();
         end_ejections(&snapshot, Instant::now());
+        name_lookups.start(&state, &snapshot, POLL_INTERVAL, &mut probes);
         pool_probes.start(&state, &snapshot, POLL_INTERVAL, &mut probes);
         for (route, backend) in due(&snapshot, Instant::now()) {
             if running.len() >= PROBES_MAX {
@@ -39,7 +42,7 @@ pub async fn run(state: Arc<ProxyState>) {
             if running.contains_key(&key) {
                 continue;
             }
-            let (net, backend) = (state.net.clone(), backend.clone());
+            let net = state.net.clone();
             let (header, limit) = (route.forwarding.local_proxy_header(), route.timeouts.connect);
             // Several proxies that lost a backend at the same time do not return at the same time.
             let delay = JITTER.mul_f64(net.random_f64());
@@ -54,7 +57,7 @@ pub async fn run(state: Arc<ProxyState>) {
 
 /// Ends the ejections that are over.
 fn end_ejections(snapshot: &Snapshot, now: Instant) {
-    for backend in snapshot.route_list.iter().flat_map(|route| route.pool.backends()) {
+    for backend in snapshot.backends() {
         if backend.responses.end_ejection(now).is_some() {
             backend_readmitted(&backend.id, &backend.counts.route.name);
         }
@@ -63,11 +66,13 @@ fn end_ejections(snapshot: &Snapshot, now: Instant) {
 
 /// The backends that are down and have not been tried for a while, the longest untried first, so that
 /// more than can be probed at a time take turns.
-fn due(snapshot: &Snapshot, now: Instant) -> Vec<(&Route, &Arc<Backend>)> {
+fn due(snapshot: &Snapshot, now: Instant) -> Vec<(&Route, Arc<Backend>)> {
     let mut due = Vec::new();
     for route in &snapshot.route_list {
-        for backend in route.pool.backends().iter().filter(|backend| backend.probe.is_none()) {
-            due.extend(backend.health.probe_due(now).map(|tried| (tried, &**route, backend)));
+        let backends = route.pool.backends().into_iter();
+        for backend in backends.filter(|backend| backend.probe.is_none()) {
+            let due_since = backend.health.probe_due(now);
+            due.extend(due_since.map(|tried| (tried, &**route, backend)));
         }
     }
     due.sort_by_key(|(tried, ..)| *tried);

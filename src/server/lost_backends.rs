@@ -107,7 +107,7 @@ impl LostBackends {
             if serving.contains(&key) {
                 continue;
             }
-            if is_serving(route, &counts.id) {
+            if is_serving(route, &counts.id, counts.listed_id()) {
                 serving.insert(key);
                 continue;
             }
@@ -150,16 +150,21 @@ fn is_down_by_probe(snapshot: &Snapshot, backend: &LostBackend) -> bool {
     find(snapshot, backend).is_some_and(|backend| backend.is_down_by_probe())
 }
 
-fn find<'s>(snapshot: &'s Snapshot, backend: &LostBackend) -> Option<&'s Arc<Backend>> {
+fn find(snapshot: &Snapshot, backend: &LostBackend) -> Option<Arc<Backend>> {
     let route = snapshot.route_list.iter().find(|route| route.name == backend.route)?;
-    route.pool.backends().iter().find(|known| known.id == backend.id)
+    route.pool.backends().iter().find(|known| known.id == backend.id).cloned()
 }
 
 /// Whether the route still has this backend, which accepts connections and is not down by its probe. Failed
-/// responses do not count: a few clients could cause them, and must not close the tunnels of all others.
-fn is_serving(route: &Route, id: &str) -> bool {
-    let backend = route.pool.backends().iter().find(|backend| &*backend.id == id);
-    backend.is_some_and(|backend| !backend.health.is_ejected() && !backend.is_down_by_probe())
+/// responses do not count: a few clients could cause them, and must not close the tunnels of all others. Nor does it
+/// count that an address has left the answer for the name `listed`: names lose the addresses of machines that are about
+/// to stop before their connections end, and may lose others by mistake.
+fn is_serving(route: &Route, id: &str, listed: &str) -> bool {
+    let backends = route.pool.backends();
+    match backends.iter().find(|backend| *backend.id == *id) {
+        Some(backend) => !backend.health.is_ejected() && !backend.is_down_by_probe(),
+        None => route.pool.names.iter().any(|name| *name.id == *listed),
+    }
 }
 
 const POLL_INTERVAL: Duration = Duration::from_secs(1);

@@ -11,6 +11,7 @@ pub(crate) mod handover;
 pub(crate) mod listeners;
 pub(crate) mod lost_backends;
 pub(crate) mod maintenance_files;
+pub(crate) mod name_lookups;
 pub(crate) mod pool_probes;
 pub mod reload;
 pub mod signals;

@@ -63,7 +63,7 @@ impl PoolProbes {
             let at = next.at;
             let jitter = 1.0 + JITTER * (2.0 * state.net.random_f64() - 1.0);
             next.at = at.max(now) + interval.mul_f64(jitter);
-            let (net, backend, health) = (state.net.clone(), backend.clone(), next.health.clone());
+            let (net, backend, health) = (state.net.clone(), backend, next.health.clone());
             let (header, limits) =
                 (route.forwarding.local_proxy_header(), route.forwarding.response_head);
             next.running = Some(tasks.spawn(async move {
@@ -75,12 +75,12 @@ impl PoolProbes {
 }
 
 /// The backends that are probed, each once, with the first route that uses it.
-fn probed(snapshot: &Snapshot) -> HashMap<usize, (&Route, &Arc<Backend>, &Arc<ProbeHealth>)> {
+fn probed(snapshot: &Snapshot) -> HashMap<usize, (&Route, Arc<Backend>, Arc<ProbeHealth>)> {
     let mut probed = HashMap::new();
     for route in &snapshot.route_list {
         for backend in route.pool.backends() {
-            if let Some(health) = &backend.probe {
-                probed.entry(Arc::as_ptr(health).addr()).or_insert((&**route, backend, health));
+            if let Some(health) = backend.probe.clone() {
+                probed.entry(Arc::as_ptr(&health).addr()).or_insert((&**route, backend, health));
             }
         }
     }

@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 
 use self::error::ReloadError;
 use super::listeners::Listeners;
+use super::name_lookups::first_lookups;
 use crate::config::settings::Settings;
 use crate::config::toml::diagnostic::Diagnostics;
 use crate::config::toml::late_diagnostic::LateDiagnostic;
@@ -210,6 +211,7 @@ async fn try_reload(
     let access_log = open_access_log(&after.settings, source)?;
     let wanted = after.settings.listeners.clone();
     let bound = listeners.bind(&wanted)?;
+    first_lookups(&state.net, &after, Some(before)).await;
     state.swap(after);
     let replaced = access_log.activate();
     listeners.start_accepting(state, bound);

@@ -1,6 +1,7 @@
 //! Log messages about backends and about open tunnels.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -94,10 +95,53 @@ pub fn backend_probed_up(id: &str, route: &str, probe: &str) {
     info!(route, backend = id, probe, "backend up: it answers probes");
 }
 
+/// Logs that the addresses of the name of backends have changed, to `addresses` of them.
+pub fn name_moved(
+    name: &dyn fmt::Display,
+    added: &[SocketAddr],
+    removed: &[SocketAddr],
+    addresses: usize,
+) {
+    info!(
+        %name,
+        addresses,
+        added = listed(added),
+        removed = listed(removed),
+        "name of a backend has other addresses; open tunnels stay where they are"
+    );
+}
+
+/// Logs that lookups of the name of backends fail, while `addresses` of the last answer stay in use.
+pub fn name_fails(name: &dyn fmt::Display, error: &str, addresses: usize) {
+    let effect = match addresses {
+        0 => "requests to it fail until it has an address",
+        _ => "the addresses of the last answer stay in use",
+    };
+    warn!(%name, error, addresses, "lookups of the name of a backend fail; {effect}");
+}
+
+/// Logs that lookups of the name of backends succeed again.
+pub fn name_recovered(name: &dyn fmt::Display, addresses: usize) {
+    info!(%name, addresses, "lookups of the name of a backend succeed again");
+}
+
+/// The first of these addresses.
+fn listed(addresses: &[SocketAddr]) -> String {
+    let mut shown: Vec<String> =
+        addresses.iter().take(ADDRESSES_MAX).map(SocketAddr::to_string).collect();
+    if addresses.len() > ADDRESSES_MAX {
+        shown.push(format!("and {} more", addresses.len() - ADDRESSES_MAX));
+    }
+    shown.join(", ")
+}
+
 /// Logs that the time of an ejection is over.
 pub fn backend_readmitted(id: &str, route: &str) {
     info!(route, backend = id, "backend readmitted: the time of its ejection is over");
 }
+
+/// Addresses in one line of the log.
+const ADDRESSES_MAX: usize = 8;
 
 /// One side of an open tunnel.
 #[derive(Clone, Copy, Debug)]

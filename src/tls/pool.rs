@@ -95,7 +95,8 @@ impl PoolTlsClients {
     ) -> Option<OutboundTls> {
         let files = self.pools.get(settings)?;
         let host = match address {
-            BackendAddress::Tcp { host, .. } => Some(host.as_str()),
+            // A final dot belongs to the lookup alone (RFC 6066 3).
+            BackendAddress::Tcp { host, .. } => Some(host.trim_end_matches('.')),
             BackendAddress::Unix(_) => None,
         };
         let own_name = |name: &str| ServerName::try_from(name.to_owned()).ok();

@@ -23,6 +23,8 @@ pub struct BackendKey {
     pub id: Arc<str>,
     /// Its address.
     pub address: BackendAddress,
+    /// Its address in the configuration: another name may stand for another service, and for other certificates.
+    pub listed: BackendAddress,
     /// Its TLS; another one is another service.
     pub tls: Option<Arc<PoolTlsSettings>>,
 }

@@ -92,6 +92,11 @@ pub(super) fn unresolved(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("the name does not resolve: {cause}"))
 }
 
+/// The cause of a failed lookup as an operator would search for it.
+pub fn lookup_cause(error: io::Error) -> String {
+    cause(&unresolved(error))
+}
+
 /// The cause of a failed attempt as an operator would search for it.
 pub(super) fn cause(error: &io::Error) -> String {
     match classify(error) {

@@ -6,6 +6,7 @@
 //! backend is built from validated parts.
 
 pub(crate) mod admin_override;
+pub(crate) mod backend_name;
 pub(crate) mod backend_tls;
 pub(crate) mod choice;
 pub(crate) mod connect;

@@ -1,32 +1,35 @@
 //! The backends of a route. [`choosing`] says which one a request goes to.
 
+mod backend_state;
 pub(crate) mod choosing;
+mod members;
 
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::time::Instant;
+use arc_swap::{ArcSwap, Guard};
+
+use self::members::{Member, members};
 
 use super::admin_override::AdminOverride;
+use super::backend_name::ListedName;
 use super::backend_tls::{BackendKey, BackendTls};
 use super::choice::load::BackendLoad;
 use super::choice::pin::PinCookies;
-use super::choice::rendezvous::KeyHash;
+use super::choice::pin_source::PinSource;
 use super::choice::state::ChoiceState;
 use super::ejection::ResponseHealth;
 use super::health::Health;
 use super::http1::idle_connections::IdleConnections;
-use super::probe::health::{ProbeHealth, ProbeState};
+use super::probe::health::ProbeHealth;
 use super::resolve::CachedResolver;
-use crate::client::ClientKey;
 use crate::config::settings::choice::{Balance, ChoiceSettings};
 use crate::config::settings::pool::{BackendSettings, PoolSettings, PoolTlsSettings};
 use crate::config::values::backend_address::BackendAddress;
-use crate::sys::clock::now;
-use crate::telemetry::events::{backend_connect_failed, backend_held, backend_recovered};
-use crate::telemetry::metrics::backend_state::BackendState;
 use crate::telemetry::metrics::handles::BackendCounts;
 
 /// One backend of a pool, as one route uses it.
@@ -36,6 +39,8 @@ pub struct Backend {
     pub id: Arc<str>,
     /// Host and port to connect to.
     pub address: BackendAddress,
+    /// The name that the address belongs to, if the list has a name whose addresses are backends.
+    pub listed: Option<Arc<ListedName>>,
     /// The configured weight; [`Backend::effective_weight`] includes the operator's.
     pub weight: NonZeroU32,
     /// Drain and weight set by an operator; kept across reloads.
@@ -60,7 +65,7 @@ pub struct Backend {
     pub idle: Arc<IdleConnections>,
     /// How connections are encrypted; `None` if they are not.
     pub tls: Option<Arc<BackendTls>>,
-    pub(super) resolver: CachedResolver,
+    pub(super) resolver: Arc<CachedResolver>,
 }
 
 /// The backends of a route, with its own metrics and overrides even if the settings are those of several
@@ -71,12 +76,41 @@ pub struct Pool {
     pub name: Option<Arc<str>>,
     /// TLS to the backends, if they have any.
     pub tls: Option<Arc<PoolTlsSettings>>,
-    backends: Arc<[Arc<Backend>]>,
+    members: Members,
+    /// The names in the list whose addresses are backends.
+    pub names: Arc<[Arc<ListedName>]>,
+    /// How often these are looked up.
+    pub resolve: Option<Duration>,
     settings: Arc<ChoiceSettings>,
     state: Arc<ChoiceState>,
-    pins: Option<Arc<PinCookies>>,
+    pins: Option<Arc<PinSource>>,
     /// Whether something depends on the number of tunnels and requests; otherwise they are not counted.
     is_counting: bool,
+}
+
+/// The backends of a pool: fixed unless the list has names, so that others are read at no cost.
+#[derive(Clone, Debug)]
+enum Members {
+    Fixed(Arc<MemberList>),
+    Named(Arc<ArcSwap<MemberList>>),
+}
+
+/// The backends of a pool at one time.
+#[derive(Debug, Default)]
+pub struct MemberList {
+    backends: Vec<Arc<Backend>>,
+    pins: Option<Arc<PinCookies>>,
+    /// The answers for the names in the list from which it was made.
+    answers: Vec<Arc<[SocketAddr]>>,
+}
+
+/// The backends of a pool as they are while this is held.
+#[derive(Debug)]
+pub enum PoolBackends<'p> {
+    /// Those of a list without names.
+    Fixed(&'p MemberList),
+    /// The present ones of a list with names.
+    Named(Guard<Arc<MemberList>>),
 }
 
 /// State of a backend that is carried over from the previous snapshot or shared with other routes.
@@ -99,140 +133,171 @@ pub struct SharedBackendState {
 }
 
 impl Backend {
+    fn new(of: &Member, load: Arc<BackendLoad>, shared: SharedBackendState) -> Self {
+        let Member { settings, listed, .. } = of;
+        // A name with one machine is resolved by the lookups of the timer.
+        let name = listed.as_ref().filter(|listed| listed.id == settings.id);
+        Self {
+            id: settings.id.clone(),
+            address: settings.address.clone(),
+            listed: listed.clone(),
+            weight: settings.weight,
+            is_backup: settings.is_backup,
+            is_canary: settings.is_canary,
+            max_tunnels: settings.max_tunnels,
+            load,
+            admin_override: name
+                .map_or(shared.admin_override, |listed| listed.admin_override.clone()),
+            health: shared.health,
+            responses: shared.responses,
+            probe: shared.probe,
+            counts: shared.counts,
+            idle: shared.idle,
+            tls: shared.tls,
+            resolver: name.map(|listed| listed.name.resolver.clone()).unwrap_or_default(),
+        }
+    }
+
     /// The weight used for selection: the operator's, or else the configured one.
     pub fn effective_weight(&self) -> NonZeroU32 {
-        self.admin_override.weight().unwrap_or(self.weight)
+        let of_name = || self.listed.as_ref()?.admin_override.weight();
+        self.admin_override.weight().or_else(of_name).unwrap_or(self.weight)
     }
 
-    /// Whether an operator has drained this backend.
+    /// Whether an operator has drained this backend, or all of its name.
     pub fn is_draining(&self) -> bool {
-        self.admin_override.drain.is_draining()
+        self.admin_override.drain.is_draining() || self.is_name_draining()
     }
 
-    /// What connection attempts, responses and probes showed, unless an operator has drained it.
-    pub fn state(&self) -> BackendState {
-        if self.is_draining() { BackendState::Drained } else { self.shown_state() }
+    /// Whether an operator has drained all backends of its name.
+    pub fn is_name_draining(&self) -> bool {
+        self.listed.as_ref().is_some_and(|listed| listed.admin_override.drain.is_draining())
     }
 
-    /// What connection attempts, responses and probes showed; never [`BackendState::Drained`].
-    pub fn shown_state(&self) -> BackendState {
-        let probed = self.probe.as_ref().map(|probe| probe.state());
-        let state = self.health.state();
-        match (probed, state) {
-            (Some(ProbeState::Down), _) => BackendState::Down,
-            (_, _) if self.is_ejected() => BackendState::Down,
-            // A connection that fails between two probes is one failure.
-            (Some(ProbeState::Up), _) => BackendState::Up,
-            (_, BackendState::Up) if self.responses.is_returning() => BackendState::Untried,
-            (_, state) => state,
-        }
+    /// The id in the configuration: its own, or that of the name that its address belongs to.
+    pub fn listed_id(&self) -> &Arc<str> {
+        self.listed.as_ref().map_or(&self.id, |listed| &listed.id)
     }
 
-    /// Whether its probes have failed, so that it gets no requests.
-    pub fn is_down_by_probe(&self) -> bool {
-        self.probe.as_ref().is_some_and(|probe| probe.state() == ProbeState::Down)
-    }
-
-    /// Whether it is tried after the others of its pool: connection attempts or responses failed.
-    pub fn is_ejected(&self) -> bool {
-        self.responses.is_ejected() || self.health.is_ejected()
-    }
-
-    /// When it last came back, after failed connection attempts, responses or probes.
-    pub fn recovered_at(&self) -> Option<Instant> {
-        let probed = self.probe.as_ref().and_then(|probe| probe.recovered_at());
-        self.health.recovered_at().max(self.responses.recovered_at()).max(probed)
-    }
-
-    /// Why it is not up, as far as known: what failed, and what ends it.
-    pub fn problem(&self) -> Option<String> {
-        if let Some((probe, cause)) = self.probe.as_ref().and_then(|p| Some((p, p.cause()?))) {
-            return Some(format!("{} probe failed: {cause}", probe.settings.kind.as_str()));
-        }
-        if let Some(ejection) = self.responses.ejection() {
-            let left = ejection.until.saturating_duration_since(Instant::now()).as_secs() + 1;
-            return Some(format!("ejected for another {left}s: {}", ejection.cause));
-        }
-        let text = match self.health.is_ejected() {
-            true => "connection attempts failed in a row; it is tried last until one succeeds",
-            false if self.shown_state() == BackendState::Down => {
-                "the last connection attempt failed"
-            }
-            false => return None,
-        };
-        Some(text.to_owned())
+    /// The address in the configuration, by which certificates are verified.
+    pub fn listed_address(&self) -> &BackendAddress {
+        self.listed.as_ref().map_or(&self.address, |listed| &listed.name.address)
     }
 
     /// What identifies the backend beyond its pool.
     pub fn key(&self) -> BackendKey {
         let tls = self.tls.as_ref().map(|tls| tls.settings.clone());
-        BackendKey { id: self.id.clone(), address: self.address.clone(), tls }
+        let listed = self.listed_address().clone();
+        BackendKey { id: self.id.clone(), address: self.address.clone(), listed, tls }
+    }
+}
+
+impl PoolBackends<'_> {
+    /// Their pin cookies, if the pool has a pin cookie.
+    pub fn pins(&self) -> Option<&PinCookies> {
+        self.list().pins.as_deref()
     }
 
-    /// Records an accepted connection, and logs that an ejected backend is back.
-    pub fn record_connection(&self) {
-        if self.health.record_success(Instant::now()) {
-            backend_recovered(&self.id, &self.counts.route.name);
-        }
-    }
-
-    /// Records a failed connection attempt that started at `started`, and logs it together with the
-    /// ejection it may cause.
-    pub fn record_failure(&self, started: Instant, error: &dyn fmt::Display) {
-        self.counts.connect_failures.inc();
-        let is_ejected = self.health.record_failure(started, Instant::now());
-        backend_connect_failed(&self.id, &self.counts.route.name, error, is_ejected);
-    }
-
-    /// Counts a connection attempt that timed out while exchanges on this many other connections wait for request
-    /// bodies. It does not show that the backend is down: clients that send slowly may hold all of its workers.
-    pub fn record_held(&self, uploads: u64) {
-        self.counts.connect_failures.inc();
-        if self.health.held_logged.is_due(now()) {
-            backend_held(&self.id, &self.counts.route.name, uploads);
+    fn list(&self) -> &MemberList {
+        match self {
+            Self::Fixed(list) => list,
+            Self::Named(list) => list,
         }
     }
 }
 
+impl Deref for PoolBackends<'_> {
+    type Target = [Arc<Backend>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.list().backends
+    }
+}
+
+impl IntoIterator for PoolBackends<'_> {
+    type Item = Arc<Backend>;
+    type IntoIter = std::vec::IntoIter<Arc<Backend>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter().cloned().collect::<Vec<_>>().into_iter()
+    }
+}
+
 impl Pool {
-    /// Builds a pool. `state` is that of the same pool in other routes and in the previous snapshot; `carried`
-    /// returns the state of a backend that already exists in another route or in the previous snapshot.
+    /// Builds a pool. `state` is that of the same pool in other routes and in the previous snapshot, `names` are those in
+    /// the list whose addresses are backends; `carried` returns the state of a backend that already exists in another route or in the previous snapshot.
     pub fn new(
         settings: &PoolSettings,
         state: Arc<ChoiceState>,
-        pins: Option<Arc<PinCookies>>,
-        mut carried: impl FnMut(&BackendSettings) -> SharedBackendState,
+        names: Arc<[Arc<ListedName>]>,
+        pins: Option<Arc<PinSource>>,
+        carried: impl FnMut(&BackendSettings, Option<&ListedName>) -> SharedBackendState,
     ) -> Self {
-        let build = |settings: &BackendSettings| {
-            let of: SharedBackendState = carried(settings);
-            of.responses.add_route(&of.counts);
-            Arc::new(Backend {
-                id: Arc::clone(&settings.id),
-                address: settings.address.clone(),
-                weight: settings.weight,
-                is_backup: settings.is_backup,
-                is_canary: settings.is_canary,
-                max_tunnels: settings.max_tunnels,
-                load: state.load_of(&settings.id),
-                admin_override: of.admin_override,
-                health: of.health,
-                responses: of.responses,
-                probe: of.probe,
-                counts: of.counts,
-                idle: of.idle,
-                tls: of.tls,
-                resolver: CachedResolver::default(),
-            })
-        };
-        let backends = settings.backends.iter().map(build).collect();
         state.canary.settle(&settings.choice.canary);
         let has_maximum = |backend: &BackendSettings| backend.max_tunnels.is_some();
         let is_counting = settings.choice.hash_balance_factor.is_some()
             || matches!(settings.choice.balance, Balance::LeastConnections | Balance::RandomTwo)
             || settings.backends.iter().any(has_maximum);
-        let (name, choice) = (settings.name.clone(), Arc::new(settings.choice.clone()));
-        let tls = settings.tls.clone();
-        Self { name, tls, backends, settings: choice, state, pins, is_counting }
+        let mut pool = Self {
+            name: settings.name.clone(),
+            tls: settings.tls.clone(),
+            members: Members::Fixed(Arc::new(MemberList::default())),
+            names,
+            resolve: settings.resolve,
+            settings: Arc::new(settings.choice.clone()),
+            state,
+            pins,
+            is_counting,
+        };
+        let list = pool.list(settings, carried);
+        pool.members = match pool.names.is_empty() {
+            true => Members::Fixed(Arc::new(list)),
+            false => Members::Named(Arc::new(ArcSwap::from_pointee(list))),
+        };
+        pool
+    }
+
+    /// Whether a name has got other addresses since the list of backends was made.
+    pub fn is_outdated(&self) -> bool {
+        let Members::Named(list) = &self.members else { return false };
+        let list = list.load();
+        self.names.iter().zip(&list.answers).any(|(of, answer)| of.name.answer() != *answer)
+    }
+
+    /// Replaces the backends by those at the present addresses of the names, for the settings that the pool was built
+    /// from. Those that stay are kept as they are.
+    pub fn update(
+        &self,
+        settings: &PoolSettings,
+        carried: impl FnMut(&BackendSettings, Option<&ListedName>) -> SharedBackendState,
+    ) {
+        if let Members::Named(members) = &self.members {
+            members.store(Arc::new(self.list(settings, carried)));
+        }
+    }
+
+    fn list(
+        &self,
+        settings: &PoolSettings,
+        mut carried: impl FnMut(&BackendSettings, Option<&ListedName>) -> SharedBackendState,
+    ) -> MemberList {
+        let answers: Vec<_> = self.names.iter().map(|listed| listed.name.answer()).collect();
+        let found = members(&settings.backends, &self.names, &answers);
+        let previous = self.backends();
+        let previous: HashMap<_, _> = previous.iter().map(|of| (of.id.clone(), of)).collect();
+        let build = |member: &Member| {
+            let load = self.state.load_of(&member.load_id);
+            let known = previous.get(&member.settings.id).copied();
+            known.filter(|of| Arc::ptr_eq(&of.load, &load)).cloned().unwrap_or_else(|| {
+                let shared = carried(&member.settings, member.listed.as_deref());
+                shared.responses.add_route(&shared.counts);
+                Arc::new(Backend::new(member, load, shared))
+            })
+        };
+        let backends = found.iter().map(build).collect();
+        let settings: Vec<_> = found.into_iter().map(|member| member.settings).collect();
+        let pins = self.pins.as_ref().map(|pins| pins.cookies(&settings));
+        MemberList { backends, pins, answers }
     }
 
     /// The configuration key that lists the backends.
@@ -253,9 +318,39 @@ impl Pool {
         }
     }
 
-    /// All backends in configuration order.
-    pub fn backends(&self) -> &[Arc<Backend>] {
-        &self.backends
+    /// All backends in configuration order, those of one name by address.
+    pub fn backends(&self) -> PoolBackends<'_> {
+        match &self.members {
+            Members::Fixed(list) => PoolBackends::Fixed(list),
+            Members::Named(list) => PoolBackends::Named(list.load()),
+        }
+    }
+
+    /// The configured weight, and what an operator set, of the backend with this id, or of all backends of the name with
+    /// this id.
+    pub fn admin_override(&self, id: &str) -> Option<(NonZeroU32, Arc<AdminOverride>)> {
+        let named = self.names.iter().find(|listed| *listed.id == *id);
+        let named = named.map(|listed| (listed.weight, listed.admin_override.clone()));
+        named.or_else(|| {
+            let backends = self.backends();
+            let backend = backends.iter().find(|backend| *backend.id == *id)?;
+            Some((backend.weight, backend.admin_override.clone()))
+        })
+    }
+
+    /// The weight that the backend with this id has, or each of the name with this id.
+    pub fn effective_weight(&self, id: &str) -> Option<NonZeroU32> {
+        let backends = self.backends();
+        if let Some(backend) = backends.iter().find(|backend| *backend.id == *id) {
+            return Some(backend.effective_weight());
+        }
+        let (weight, admin_override) = self.admin_override(id)?;
+        Some(admin_override.weight().unwrap_or(weight))
+    }
+
+    /// Whether the list has this id: that of a backend, or of a name whose addresses are backends.
+    pub fn is_listed(&self, id: &str) -> bool {
+        self.admin_override(id).is_some()
     }
 
     /// How the pool chooses.
@@ -267,23 +362,6 @@ impl Pool {
     pub fn state(&self) -> &Arc<ChoiceState> {
         &self.state
     }
-}
-
-/// The addresses of one name in the order in which this client tries them, whatever the order in which a
-/// resolver lists them. The family that the resolver prefers comes first, since the other one may not be
-/// reachable (RFC 6724).
-pub fn address_order(key: ClientKey, addresses: &[SocketAddr]) -> Vec<SocketAddr> {
-    let prefers_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
-    let rank = |address: &SocketAddr| {
-        let ip = match address.ip() {
-            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-            IpAddr::V6(v6) => v6,
-        };
-        (address.is_ipv6() != prefers_v6, KeyHash::of_client(key).with(&ip.octets()))
-    };
-    let mut order = addresses.to_vec();
-    order.sort_by_cached_key(rank);
-    order
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ pub async fn check(
     let mut connector = connector(net, backend.clone(), proxy_header, limit);
     // Connections of clients have a count of their own.
     connector.records_failures = false;
-    let (kind, host) = (&health.settings.kind, host(&backend.address));
+    let (kind, host) = (&health.settings.kind, host(backend.listed_address()));
     let probed = match connector.connect().await {
         Ok((socket, _)) => ProbeExchange { net, kind, host: &host, limits, time }.run(socket).await,
         // Says nothing about the backend.
@@ -78,7 +78,7 @@ fn has_timed_out(reason: RejectReason) -> bool {
 /// `Host` unless the settings name one.
 fn host(address: &BackendAddress) -> String {
     match address {
-        BackendAddress::Tcp { .. } => address.to_string(),
+        BackendAddress::Tcp { .. } => address.to_string().replace(".:", ":"),
         BackendAddress::Unix(_) => "localhost".to_owned(),
     }
 }
@@ -166,6 +166,7 @@ mod tests {
     fn host_is_the_address() {
         for (address, expected) in [
             ("app.internal:9001", "app.internal:9001"),
+            ("app.internal.:9001", "app.internal:9001"),
             ("[::1]:9001", "[::1]:9001"),
             ("unix:/run/app.sock", "localhost"),
         ] {

@@ -48,10 +48,10 @@ impl Pool {
 
     /// Whether at most half of the pool is ejected with this backend, and another one is available.
     fn may_eject(&self, backend: &Backend) -> bool {
-        let others = || self.backends().iter().filter(|other| other.id != backend.id);
+        let backends = self.backends();
+        let others = || backends.iter().filter(|other| other.id != backend.id);
         let ejected = others().filter(|other| other.responses.is_ejected()).count();
-        (ejected + 1) * 2 <= self.backends().len()
-            && others().any(|other| other.state().is_available())
+        (ejected + 1) * 2 <= backends.len() && others().any(|other| other.state().is_available())
     }
 }
 
@@ -131,7 +131,7 @@ mod tests {
 
     /// A pool of two backends as another route uses it.
     fn other_route(pool: &Pool) -> Pool {
-        let mut backends = pool.backends().iter();
+        let mut backends = pool.backends().into_iter();
         pool_with(2, |_| SharedBackendState {
             responses: backends.next().unwrap().responses.clone(),
             counts: Arc::default(),

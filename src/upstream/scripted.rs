@@ -25,6 +25,7 @@ pub(crate) fn backend_at((host, port): (&str, u16)) -> Arc<Backend> {
         id: format!("{host}:{port}").into(),
         address: BackendAddress::Tcp { host: host.to_owned(), port },
         weight: NonZeroU32::MIN,
+        listed: None,
         is_backup: false,
         is_canary: false,
         max_tunnels: None,
@@ -47,11 +48,12 @@ pub(crate) fn pool_of(backends: usize) -> Pool {
 /// As [`pool_of`], with this state of each.
 pub(crate) fn pool_with(
     backends: usize,
-    carried: impl FnMut(&BackendSettings) -> SharedBackendState,
+    mut carried: impl FnMut(&BackendSettings) -> SharedBackendState,
 ) -> Pool {
     let one = |index: usize| BackendSettings {
         id: index.to_string().into(),
         address: BackendAddress::Tcp { host: "127.0.0.1".into(), port: 9 },
+        is_per_address: false,
         weight: NonZeroU32::MIN,
         is_backup: false,
         is_canary: false,
@@ -59,7 +61,7 @@ pub(crate) fn pool_with(
         cookie_value: None,
     };
     let settings = PoolSettings::of_route((0..backends).map(one).collect());
-    Pool::new(&settings, Arc::default(), None, carried)
+    Pool::new(&settings, Arc::default(), Arc::default(), None, |of, _| carried(of))
 }
 
 /// A backend at the address of a listener.

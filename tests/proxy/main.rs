@@ -16,6 +16,7 @@ mod admin_load;
 mod backend_connect;
 mod backend_frames;
 mod backend_keep_alive;
+mod backend_names;
 mod backend_responses;
 mod backend_tls;
 mod backend_tls_failures;

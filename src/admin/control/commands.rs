@@ -23,7 +23,7 @@ use crate::proxy::state::ProxyState;
 use crate::reject::maintenance::MaintenanceCause;
 use crate::server::maintenance_files;
 use crate::sessions::drain_plan::{DrainOutcome, DrainPlan};
-use crate::upstream::pool::Backend;
+use crate::upstream::admin_override::AdminOverride;
 
 /// Closes the selected tunnels immediately.
 pub(super) fn kill(
@@ -100,8 +100,9 @@ fn reject_new_tunnels(state: &ProxyState, snapshot: &Snapshot, selection: &Selec
         }
         (route, Some(backend)) => {
             // Empty if a reload removed the backend while tunnels to it are open.
-            for backend in backends(snapshot, route.as_deref(), backend).unwrap_or_default() {
-                backend.admin_override.drain.set(true);
+            for admin_override in overrides(snapshot, route.as_deref(), backend).unwrap_or_default()
+            {
+                admin_override.drain.set(true);
             }
         }
     }
@@ -112,10 +113,10 @@ fn reject_new_tunnels(state: &ProxyState, snapshot: &Snapshot, selection: &Selec
 pub(super) fn undrain(state: &ProxyState, scope: &DrainScope) -> Result<(), CommandError> {
     let snapshot = state.snapshot();
     let all_routes = || snapshot.route_list.iter();
-    let (routes, backends): (Vec<_>, Vec<_>) = match scope {
-        DrainScope::All => (all_routes().collect(), all_backends(&snapshot).collect()),
+    let (routes, overrides): (Vec<_>, Vec<_>) = match scope {
+        DrainScope::All => (all_routes().collect(), all_overrides(&snapshot).collect()),
         DrainScope::Route(name) => (routes(&snapshot, Some(name)).collect(), Vec::new()),
-        DrainScope::Backend(id) => (Vec::new(), backends(&snapshot, None, id)?),
+        DrainScope::Backend(id) => (Vec::new(), overrides(&snapshot, None, id)?),
     };
     if let (DrainScope::Route(name), true) = (scope, routes.is_empty()) {
         return Err(unknown_route(&snapshot, name));
@@ -125,8 +126,8 @@ pub(super) fn undrain(state: &ProxyState, scope: &DrainScope) -> Result<(), Comm
     for drain_flag in routes.iter().map(|route| &*route.drain) {
         changed |= drain_flag.set(false);
     }
-    for drain_flag in backends.iter().map(|backend| &backend.admin_override.drain) {
-        changed |= drain_flag.set(false);
+    for admin_override in overrides {
+        changed |= admin_override.drain.set(false);
     }
     if !changed {
         let message = format!("{scope} is not being drained");
@@ -148,9 +149,10 @@ pub(super) fn set_weight(
     };
     let weight = weight.map(|weight| NonZeroU32::new(weight).ok_or_else(zero)).transpose()?;
     let snapshot = state.snapshot();
-    let found = backends(&snapshot, route, id)?;
-    found.iter().for_each(|backend| backend.admin_override.set_weight(weight));
-    let weight = found.first().map_or(0, |backend| backend.effective_weight().get());
+    let found = overrides(&snapshot, route, id)?;
+    found.iter().for_each(|admin_override| admin_override.set_weight(weight));
+    let mut pools = routes(&snapshot, route).map(|route| &route.pool);
+    let weight = pools.find_map(|pool| pool.effective_weight(id)).map_or(0, NonZeroU32::get);
     Ok(WeightChanged { routes: found.len(), weight })
 }
 
@@ -207,26 +209,30 @@ fn routes<'s, 'n>(
     routes.filter(move |route| name.is_none_or(|name| *route.name == *name))
 }
 
-/// Every backend of this id, on one route or on all routes.
-fn backends<'s>(
-    snapshot: &'s Snapshot,
+/// What operators set for the backend with this id, or for all backends of the name with this id, on one route or on
+/// all routes.
+fn overrides(
+    snapshot: &Snapshot,
     route: Option<&str>,
     id: &str,
-) -> Result<Vec<&'s Arc<Backend>>, CommandError> {
+) -> Result<Vec<Arc<AdminOverride>>, CommandError> {
     let routes: Vec<&Arc<Route>> = routes(snapshot, route).collect();
     if let (Some(route), true) = (route, routes.is_empty()) {
         return Err(unknown_route(snapshot, route));
     }
-    let candidates = routes.iter().flat_map(|route| route.pool.backends());
-    let found: Vec<_> = candidates.filter(|backend| *backend.id == *id).collect();
+    let of_routes = routes.iter().filter_map(|route| route.pool.admin_override(id));
+    let found: Vec<_> = of_routes.map(|(_, admin_override)| admin_override).collect();
     if found.is_empty() {
         return Err(unknown_backend(snapshot, id));
     }
     Ok(found)
 }
 
-fn all_backends(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Backend>> {
-    snapshot.route_list.iter().flat_map(|route| route.pool.backends())
+/// What operators set for all backends, and for all names.
+fn all_overrides(snapshot: &Snapshot) -> impl Iterator<Item = Arc<AdminOverride>> {
+    let names = snapshot.route_list.iter().flat_map(|route| route.pool.names.iter());
+    let names = names.map(|listed| listed.admin_override.clone());
+    names.chain(snapshot.backends().map(|backend| backend.admin_override.clone()))
 }
 
 fn make_plan(

@@ -35,8 +35,10 @@ pub(super) fn config(state: &ProxyState) -> EffectiveConfig {
             let key = format!("{}.canary.share", list(number, &route.pool));
             replace(&mut keys, &key, format!("\"{share}\""), from_ctl());
         }
-        for (backend, index) in route.pool.backends().iter().zip(0..) {
-            if let Some(weight) = backend.admin_override.weight() {
+        let listed = settings.routes.get(number).map_or(&[][..], |route| &route.pool.backends);
+        for (backend, index) in listed.iter().zip(0..) {
+            let overridden = route.pool.admin_override(&backend.id);
+            if let Some(weight) = overridden.and_then(|(_, of)| of.weight()) {
                 let key = format!("{}.backends[{index}].weight", list(number, &route.pool));
                 replace(&mut keys, &key, weight.to_string(), from_ctl());
             }

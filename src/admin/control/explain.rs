@@ -278,8 +278,12 @@ impl ExplainTrail {
                 1.0.. => String::new(),
                 _ => format!(", slow start at {:.0} %", 100.0 * part),
             };
+            let name = match *backend.listed_id() == backend.id {
+                true => String::new(),
+                false => format!(" of {}", backend.listed_id()),
+            };
             format!(
-                "{} (weight {weight}{canary}{backup}{slow_start}, {}{problem})",
+                "{}{name} (weight {weight}{canary}{backup}{slow_start}, {}{problem})",
                 backend.id,
                 state.as_str()
             )
@@ -287,7 +291,8 @@ impl ExplainTrail {
         let rest: Vec<String> = order.iter().skip(1).map(show).collect();
         let then =
             if rest.is_empty() { String::new() } else { format!("; then {}", rest.join(", ")) };
-        let down = route.pool.backends().iter().filter(|backend| backend.is_down_by_probe());
+        let backends = route.pool.backends();
+        let down = backends.iter().filter(|backend| backend.is_down_by_probe());
         let down: Vec<String> = down.map(show).collect();
         let down =
             if down.is_empty() { String::new() } else { format!("; not {}", down.join(", ")) };

@@ -41,20 +41,18 @@ pub(super) fn select(
     {
         return Err(unknown_route(&snapshot, route));
     }
-    if let Some(backend) = &selection.backend {
-        let pools = snapshot.route_list.iter().flat_map(|route| route.pool.backends());
-        if !pools.into_iter().any(|known| *known.id == **backend)
-            && !selected.iter().any(|session| *session.info.counts.id == **backend)
-        {
-            return Err(unknown_backend(&snapshot, backend));
-        }
+    if let Some(backend) = &selection.backend
+        && !snapshot.route_list.iter().any(|route| route.pool.is_listed(backend))
+        && !selected.iter().any(|session| is_at(session, backend))
+    {
+        return Err(unknown_backend(&snapshot, backend));
     }
     let (now, older) = (now(), selection.older_ms.map(Duration::from_millis));
     selected.retain(|session| {
         let info = &session.info;
         client.is_none_or(|client| info.client() == client)
             && selection.route.as_ref().is_none_or(|route| *info.counts.route.name == **route)
-            && selection.backend.as_ref().is_none_or(|backend| *info.counts.id == **backend)
+            && selection.backend.as_ref().is_none_or(|backend| is_at(session, backend))
             && older.is_none_or(|older| now.saturating_duration_since(info.opened) > older)
     });
     selected.sort_by_key(|session| session.number);
@@ -68,8 +66,14 @@ pub(super) fn unknown_route(snapshot: &Snapshot, name: &str) -> CommandError {
 }
 
 pub(super) fn unknown_backend(snapshot: &Snapshot, id: &str) -> CommandError {
-    let pools = snapshot.route_list.iter().flat_map(|route| route.pool.backends());
-    unknown("backend", id, pools.map(|backend| &*backend.id))
+    let backends: Vec<_> = snapshot.backends().collect();
+    unknown("backend", id, backends.iter().map(|backend| &*backend.id))
+}
+
+/// Whether a tunnel leads to the backend with this id, or to an address of the name with this id.
+fn is_at(session: &SessionHandle, backend: &str) -> bool {
+    let counts = &session.info.counts;
+    *counts.id == *backend || **counts.listed_id() == *backend
 }
 
 /// An error that lists the first known names.

@@ -2,20 +2,17 @@
 //! field.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
-use std::slice;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use ws::Side;
 
+use super::pools::{delays, pools};
 use super::top_lists::TopLists;
 use crate::config::settings::ListenerSettings;
 use crate::control_protocol::response::{Change, ChangedKey};
-use crate::proxy::route::Route;
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
-use crate::reject::maintenance::MaintenanceCause;
 use crate::server::reload::report;
 use crate::sessions::drains::RunningDrain;
 use crate::sys::clock::wall;
@@ -26,8 +23,6 @@ use crate::telemetry::metrics::handles::{FlowCounts, ListenerCounts, RouteCounts
 use crate::telemetry::metrics::process::ProcessUsage;
 use crate::telemetry::metrics::process_snapshot::{CertificateValidity, ProcessSnapshot};
 use crate::telemetry::record_rate::records_suppressed;
-use crate::upstream::health::Health;
-use crate::upstream::pool::Backend;
 
 /// The gauges of `/metrics` that are read at scrape time.
 pub fn process_snapshot(state: &ProxyState) -> ProcessSnapshot {
@@ -43,6 +38,7 @@ pub fn process_snapshot(state: &ProxyState) -> ProcessSnapshot {
         // The first configuration counts as applied: the process would not run otherwise.
         reload: reload.unwrap_or((state.started_at, true)),
         backends: snapshot.backend_snapshots(),
+        names: snapshot.name_snapshots(),
         certificates: snapshot.tls.as_ref().map_or(vec![], |tls| tls.certs().validities().to_vec()),
         usage: ProcessUsage::read(),
         lines_lost: lines_lost(),
@@ -94,7 +90,7 @@ pub(super) fn status(state: &ProxyState, top: &TopLists) -> Value {
         "delayed": by_route(&routes, RouteCounts::delays, "side", "limit"),
         "delayed_seconds": delays(&routes),
         "rtt": { "client": top.rtt[0], "backend": top.rtt[1] },
-        "pools": pools(&snapshot),
+        "pools": pools(&snapshot, &backends),
         "listeners": listeners_of(&snapshot),
         "clients": top.clients,
         "busiest": top.tunnels,
@@ -113,12 +109,6 @@ fn both_directions(routes: &[Arc<RouteCounts>], read: impl Fn(&FlowCounts) -> u6
         "up": routes.iter().map(|route| read(&route.up)).sum::<u64>(),
         "down": routes.iter().map(|route| read(&route.down)).sum::<u64>(),
     })
-}
-
-/// Total delay imposed on each side by limits, in seconds.
-fn delays(routes: &[Arc<RouteCounts>]) -> Value {
-    let total = |side| routes.iter().map(|route| route.delay_seconds(side)).sum::<f64>();
-    json!({ "client": total(Side::Client), "backend": total(Side::Backend) })
 }
 
 /// Sums the causes of all routes, each with the routes where it was most frequent. `label` and
@@ -174,58 +164,6 @@ fn causes(mut causes: Vec<ReasonCount>, label: &str, reason: &str) -> Value {
         })
     };
     causes.iter().map(row).collect()
-}
-
-fn pools(snapshot: &Snapshot) -> Value {
-    // Routes with the same backend share its state, and a probe counts for any of them.
-    let mut failures: HashMap<*const Health, u64> = HashMap::new();
-    for backend in snapshot.route_list.iter().flat_map(|route| route.pool.backends()) {
-        let count = failures.entry(Arc::as_ptr(&backend.health)).or_default();
-        *count += backend.counts.connect_failures.get();
-    }
-    let failures = |backend: &Backend| failures.get(&Arc::as_ptr(&backend.health)).copied();
-    snapshot.route_list.iter().map(|route| pool(route, &failures)).collect()
-}
-
-fn pool(route: &Route, failures: &dyn Fn(&Backend) -> Option<u64>) -> Value {
-    let backends = route.pool.backends();
-    let weight = |backend: &Arc<Backend>| f64::from(backend.effective_weight().get());
-    let weights: f64 =
-        backends.iter().filter(|of| !of.is_backup && !of.is_canary).map(weight).sum();
-    let open: u64 = backends.iter().map(|backend| backend.counts.open.get()).sum();
-    let row = |backend: &Arc<Backend>| {
-        let counts = &backend.counts;
-        json!({
-            "id": &*backend.id,
-            "state": backend.shown_state().as_str(),
-            "problem": backend.problem(),
-            "drained": backend.is_draining(),
-            "backup": backend.is_backup,
-            "canary": backend.is_canary,
-            "expected_share": if backend.is_backup || backend.is_canary { 0.0 } else { weight(backend) / weights },
-            "share": (open > 0).then(|| counts.open.get() as f64 / open as f64),
-            "tunnels": counts.open.get(),
-            "tunnels_max": backend.max_tunnels,
-            "opened": counts.opened.get(),
-            "connect_failures": failures(backend),
-            "ejections": counts.ejections.get(),
-        })
-    };
-    json!({
-        "route": &*route.name,
-        "pool": route.pool.name.as_deref(),
-        "tls": route.pool.is_verified().map(|is_verified| json!({ "verified": is_verified })),
-        "hash": route.pool.settings().hash.to_string(),
-        "balance": route.pool.settings().balance.name(),
-        "canary_share": route.pool.canary_share().to_string(),
-        "drained": route.is_draining(),
-        "maintenance": route.maintenance.cause().map(MaintenanceCause::as_str),
-        "tunnels": open,
-        "tunnels_max": route.max_tunnels,
-        "waiting": route.pool.state().queue.len(),
-        "delayed_seconds": delays(slice::from_ref(&route.counts)),
-        "backends": backends.iter().map(row).collect::<Vec<_>>(),
-    })
 }
 
 fn listeners_of(snapshot: &Snapshot) -> Value {

@@ -4,4 +4,5 @@
 pub(crate) mod cache;
 pub(crate) mod document;
 pub(crate) mod page;
+mod pools;
 mod top_lists;

@@ -55,7 +55,7 @@ impl ListenAddresses {
         let BackendAddress::Tcp { host, port } = backend else { return None };
         let ips = match host.parse::<IpAddr>() {
             Ok(ip) => vec![ip],
-            Err(_) if host == "localhost" => {
+            Err(_) if host.trim_end_matches('.') == "localhost" => {
                 vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
             }
             Err(_) => Vec::new(),

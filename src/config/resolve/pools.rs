@@ -24,7 +24,7 @@ use crate::config::toml::nearest::nearest;
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
 use crate::config::values::close_reason::BackendLossPolicy;
-use crate::config::values::pool::{PoolChoice, PoolName};
+use crate::config::values::pool::{LookupInterval, PoolChoice, PoolName};
 use crate::config::values::scalars::{Label, OrOff, Weight};
 
 /// The pools that have a name, from which routes choose.
@@ -69,7 +69,7 @@ impl<'f> Pools<'f> {
         sink: &mut DiagnosticSink<'_>,
     ) -> Arc<PoolSettings> {
         let Some(Located { value: PoolChoice(Some(name)), location }) = route.pool.located() else {
-            let backends = backends(&route.backends, self.addresses, sink);
+            let backends = backends(&route.backends, true, self.addresses, sink);
             check_cookie_values(&route.backends, false, sink);
             check_canaries(&route.backends, None, sink);
             return Arc::new(PoolSettings::of_route(backends));
@@ -95,7 +95,10 @@ impl<'f> Pools<'f> {
         names: &mut UniqueNames,
         sink: &mut DiagnosticSink<'_>,
     ) {
-        let backends = backends(&table.backends, self.addresses, sink);
+        let OrOff(resolve) =
+            value_or(&table.resolve, OrOff(Some(LookupInterval(PoolSettings::RESOLVE))));
+        let backends = backends(&table.backends, resolve.is_some(), self.addresses, sink);
+        check_names(table, &backends, sink);
         let tls = pool_tls(table, self.dir, sink);
         let choice = choice(&table.choice, dir, sink);
         let cookie = &table.choice.pin.cookie;
@@ -120,6 +123,7 @@ impl<'f> Pools<'f> {
             on_backend_loss,
             probe,
             tls,
+            resolve: resolve.map(|LookupInterval(interval)| interval),
         }));
     }
 
@@ -177,8 +181,24 @@ impl Settings {
     }
 }
 
+/// Reports an interval with which no name is looked up.
+fn check_names(table: &PoolTable, backends: &[BackendSettings], sink: &mut DiagnosticSink<'_>) {
+    let Some(Located { value: OrOff(Some(LookupInterval(interval))), location }) =
+        table.resolve.located()
+    else {
+        return;
+    };
+    let is_complete = table.backends.value().is_some_and(|items| items.len() == backends.len());
+    let has_names = backends.iter().any(|backend| backend.is_per_address);
+    if is_complete && !has_names && *interval != PoolSettings::RESOLVE {
+        let problem = "no backend of this pool is a host name without id and cookie_value";
+        sink.report(location, Problem::new(problem).help("remove resolve"));
+    }
+}
+
 fn backends(
     given: &Parsed<Vec<Located<BackendItem>>>,
+    resolves: bool,
     addresses: &ListenAddresses,
     sink: &mut DiagnosticSink<'_>,
 ) -> Vec<BackendSettings> {
@@ -191,12 +211,13 @@ fn backends(
     }
     check_backups(given, sink);
     let mut ids = UniqueNames::default();
-    let backend = |item: &Located<BackendItem>| backend(item, addresses, &mut ids, sink);
+    let backend = |item: &Located<BackendItem>| backend(item, resolves, addresses, &mut ids, sink);
     items.iter().filter_map(backend).collect()
 }
 
 fn backend(
     item: &Located<BackendItem>,
+    resolves: bool,
     addresses: &ListenAddresses,
     ids: &mut UniqueNames,
     sink: &mut DiagnosticSink<'_>,
@@ -213,14 +234,18 @@ fn backend(
     };
     let help = "list a backend once and give it a weight, or give each an id of its own";
     ids.reserve(&id, &item.location.key, id_place, help, sink);
+    let cookie_value = value_or(&item.value.cookie_value, OrOff(None)).0.map(|of| of.0);
+    // One with a name of its own is one backend.
+    let has_own_name = *id != *address.to_string() || cookie_value.is_some();
     Some(BackendSettings {
         id,
         address: address.clone(),
+        is_per_address: resolves && address.is_name() && !has_own_name,
         weight: value_or(&item.value.weight, Weight(NonZeroU32::MIN)).0,
         is_backup: value_or(&item.value.backup, false),
         is_canary: value_or(&item.value.canary, false),
         max_tunnels: value_or(&item.value.max_tunnels, OrOff(None)).0.map(count),
-        cookie_value: value_or(&item.value.cookie_value, OrOff(None)).0.map(|of| of.0),
+        cookie_value,
     })
 }
 

@@ -16,7 +16,9 @@ use crate::config::values::backend_address::BackendAddress;
 use crate::config::values::close_reason::BackendLossPolicy;
 use crate::config::values::cookie::{CookieDomain, CookieName, CookiePath, CookieValue};
 use crate::config::values::hash_source::{CanaryMark, HashSource};
-use crate::config::values::pool::{CertificateName, PoolName, SniName, TrustedIssuers};
+use crate::config::values::pool::{
+    CertificateName, LookupInterval, PoolName, SniName, TrustedIssuers,
+};
 use crate::config::values::scalars::{BalanceFactor, Label, OrAuto, OrOff, Weight};
 use crate::config::values::share::Share;
 use crate::config::values::targets::OptionalFile;
@@ -28,6 +30,7 @@ pub(crate) struct PoolTable {
     pub(crate) name: Parsed<PoolName>,
     pub(crate) backends: Parsed<Vec<Located<BackendItem>>>,
     pub(crate) on_backend_loss: Parsed<BackendLossPolicy>,
+    pub(crate) resolve: Parsed<OrOff<LookupInterval>>,
     pub(crate) probe: ProbeTable,
     pub(crate) choice: ChoiceKeys,
     pub(crate) tls: Parsed<Option<PoolTlsTable>>,
@@ -92,6 +95,7 @@ pub(crate) fn pool(table: &mut TableReader<'_, '_, '_>) -> PoolTable {
         name: table.require("name", "write the name that routes use: name = \"chat\"", name),
         backends: table.require("backends", BACKENDS, backends),
         on_backend_loss: table.get("on_backend_loss"),
+        resolve: table.get("resolve"),
         probe: table.table("probe", probe),
         choice: ChoiceKeys {
             hash: table.get("hash"),

@@ -24,9 +24,15 @@ pub struct PoolSettings {
     pub probe: Option<ProbeSettings>,
     /// How connections to the backends are encrypted; `None` if they are not.
     pub tls: Option<Arc<PoolTlsSettings>>,
+    /// How often the names of backends are looked up, whose addresses are backends of their own; `None`: each name is
+    /// one backend, and looked up when a connection is needed.
+    pub resolve: Option<Duration>,
 }
 
 impl PoolSettings {
+    /// How often names are looked up by default.
+    pub const RESOLVE: Duration = Duration::from_secs(10);
+
     /// The pool of a route that lists its backends itself.
     pub fn of_route(backends: Vec<BackendSettings>) -> Self {
         Self {
@@ -36,6 +42,7 @@ impl PoolSettings {
             on_backend_loss: OnBackendLoss::Keep,
             probe: None,
             tls: None,
+            resolve: Some(Self::RESOLVE),
         }
     }
 }
@@ -83,6 +90,8 @@ pub struct BackendSettings {
     pub id: Arc<str>,
     /// Address to connect to.
     pub address: BackendAddress,
+    /// Whether each address of its name is a backend of its own.
+    pub is_per_address: bool,
     /// Share of the clients relative to the pool's other backends.
     pub weight: NonZeroU32,
     /// Whether it is used only if all others are ejected.

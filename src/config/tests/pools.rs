@@ -100,6 +100,33 @@ fn faults_of_pools_are_reported() {
 }
 
 #[test]
+fn addresses_of_names_are_backends() {
+    let resolved = |lines: &str| {
+        let text = format!("{PLAIN}[[pool]]\nname = \"chat\"\n{lines}\n");
+        let pool = parse(&text).pools[0].clone();
+        let expanded = pool.backends.iter().map(|backend| backend.is_per_address);
+        (pool.resolve.map(|interval| interval.as_secs()), expanded.collect::<Vec<_>>())
+    };
+    let backends =
+        "backends = [\"a:1\", \"127.0.0.1:1\", \"unix:/a\", { address = \"b:1\", id = \"b\" }]";
+    assert_eq!(resolved(backends), (Some(10), vec![true, false, false, false]));
+    assert_eq!(resolved(&format!("{backends}\nresolve = \"1s\"")).0, Some(1));
+    let off = format!("{backends}\nresolve = \"off\"");
+    assert_eq!(resolved(&off), (None, vec![false; 4]));
+    let errors = |lines: &str| errors(&format!("{PLAIN}[[pool]]\nname = \"chat\"\n{lines}\n"));
+    assert_eq!(
+        errors("backends = [\"a:1\"]\nresolve = \"500ms\""),
+        ["pool[0].resolve: names would be looked up more than once a second \
+          (the minimum is \"1s\"; \"off\" makes each name one backend)"]
+    );
+    assert_eq!(
+        errors("backends = [\"127.0.0.1:1\", { address = \"a:1\", id = \"a\" }]\nresolve = \"1m\""),
+        ["pool[0].resolve: no backend of this pool is a host name without id and cookie_value \
+          (remove resolve)"]
+    );
+}
+
+#[test]
 fn unused_pool_is_a_warning() {
     let text = pooled("chat", "\"chat\"");
     assert_eq!(parse(&text).pool_warnings(), []);

@@ -1,7 +1,7 @@
 //! The addresses of backends.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -50,6 +50,8 @@ impl BackendAddress {
         let port = check_port(port)?;
         let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         let host = match (parse_host(bracketed.unwrap_or(host))?, bracketed) {
+            // Kept, since it excludes the search domains of resolv.conf(5).
+            (Host::Name(name), None) if host.ends_with('.') => name + ".",
             (Host::Name(name), None) => name,
             (Host::V4(address), None) => address.to_string(),
             (Host::V6(address), Some(_)) => address.to_string(),
@@ -62,6 +64,11 @@ impl BackendAddress {
             }
         };
         Ok(Self::Tcp { host, port })
+    }
+
+    /// Whether it has a host name, whose addresses are looked up.
+    pub fn is_name(&self) -> bool {
+        matches!(self, Self::Tcp { host, .. } if host.parse::<IpAddr>().is_err())
     }
 }
 

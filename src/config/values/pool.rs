@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use toml::de::DeValue;
@@ -56,6 +57,21 @@ impl TomlValue for TrustedIssuers {
                 Err(problem.help("write \"system\", or the path of a PEM file: ca = \"ca.pem\""))
             }
         }
+    }
+}
+
+/// The time between two lookups of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LookupInterval(pub(crate) Duration);
+
+impl TomlValue for LookupInterval {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
+        let interval = Duration::read(value)?;
+        if interval < Duration::from_secs(1) {
+            let problem = Problem::new("names would be looked up more than once a second");
+            return Err(problem.help("the minimum is \"1s\"; \"off\" makes each name one backend"));
+        }
+        Ok(Self(interval))
     }
 }
 

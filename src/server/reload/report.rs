@@ -89,7 +89,7 @@ impl TunnelCounts {
         let mut open = Self::default();
         for session in state.registry.sessions() {
             let info = &session.info;
-            let (route, id) = (&info.counts.route.name, &info.counts.id);
+            let (route, id) = (&info.counts.route.name, info.counts.listed_id());
             open.all += 1;
             *open.by_listener.entry(info.connection.client.listener.clone()).or_default() += 1;
             *open.by_route.entry(route.clone()).or_default() += 1;

@@ -75,8 +75,10 @@ pub struct FlowCounts {
 pub struct BackendCounts {
     /// The counters of its route.
     pub route: Arc<RouteCounts>,
-    /// Id of the backend, as configured.
+    /// Id of the backend.
     pub id: Arc<str>,
+    /// The id of the name in the configuration that its address belonged to when it was first used.
+    pub name: Option<Arc<str>>,
     /// Gauge: tunnels that are open now.
     pub open: Counter,
     /// Tunnels opened since the process started.
@@ -166,6 +168,11 @@ impl RouteCounts {
 }
 
 impl BackendCounts {
+    /// The id in the configuration: that of the backend, or of the name that its address belongs to.
+    pub fn listed_id(&self) -> &Arc<str> {
+        self.name.as_ref().unwrap_or(&self.id)
+    }
+
     /// Counts a new tunnel. [`BackendCounts::tunnel_ended`] must follow exactly once.
     pub fn tunnel_opened(&self) {
         self.opened.inc();

@@ -109,12 +109,18 @@ impl Metrics {
         handles.routes.entry(name.clone()).or_insert_with(new).clone()
     }
 
-    /// The handle of the backend with this id within `route`, created on first use.
-    pub fn backend(&self, route: &Arc<RouteCounts>, id: &Arc<str>) -> Arc<BackendCounts> {
+    /// The handle of the backend with this id within `route`, created on first use. `name` is the id of the name in the
+    /// configuration that its address belongs to.
+    pub fn backend(
+        &self,
+        route: &Arc<RouteCounts>,
+        id: &Arc<str>,
+        name: Option<&Arc<str>>,
+    ) -> Arc<BackendCounts> {
         let mut handles = self.handles();
         let new = || {
-            let (route, id) = (route.clone(), id.clone());
-            Arc::new(BackendCounts { route, id, ..Default::default() })
+            let (route, id, name) = (route.clone(), id.clone(), name.cloned());
+            Arc::new(BackendCounts { route, id, name, ..Default::default() })
         };
         handles.backends.entry((route.name.clone(), id.clone())).or_insert_with(new).clone()
     }
@@ -283,12 +289,12 @@ mod tests {
     fn counts_survive_while_a_handle_exists() {
         let metrics = Metrics::default();
         let route = metrics.route(&"chat".into());
-        let backend = metrics.backend(&route, &"b".into());
+        let backend = metrics.backend(&route, &"b".into(), None);
         backend.tunnel_opened();
         drop((route, backend));
         // A reload asks for the same names again.
         let route = metrics.route(&"chat".into());
-        let backend = metrics.backend(&route, &"b".into());
+        let backend = metrics.backend(&route, &"b".into(), None);
         assert_eq!((backend.open.get(), backend.opened.get()), (1, 1));
         drop(route);
         metrics.remove_unused();

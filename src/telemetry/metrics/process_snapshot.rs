@@ -24,6 +24,8 @@ pub struct ProcessSnapshot {
     pub reload: (f64, bool),
     /// All backends of the active configuration.
     pub backends: Vec<BackendSnapshot>,
+    /// All names whose addresses are backends.
+    pub names: Vec<NameSnapshot>,
     /// All certificates of the active configuration.
     pub certificates: Vec<CertificateValidity>,
     /// Memory and file descriptors in use.
@@ -43,6 +45,19 @@ pub struct BackendSnapshot {
     pub counts: Arc<BackendCounts>,
     /// Whether it receives new tunnels, and why not.
     pub state: BackendState,
+}
+
+/// A name of one route whose addresses are backends, at the time of a scrape.
+#[derive(Clone, Debug)]
+pub struct NameSnapshot {
+    /// Name of the route.
+    pub route: Arc<str>,
+    /// The id of the name in the configuration.
+    pub name: Arc<str>,
+    /// Addresses of the last answer.
+    pub addresses: usize,
+    /// Successful and failed lookups.
+    pub lookups: [u64; 2],
 }
 
 /// The validity period of a certificate (RFC 5280 4.1.2.5).

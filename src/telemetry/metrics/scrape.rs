@@ -310,12 +310,30 @@ impl Scrape {
         )?;
         let probes = backends.iter().flat_map(|backend| {
             let [route, id] = of(&backend.counts);
-            PROBE_OUTCOMES
+            OUTCOMES
                 .into_iter()
                 .zip(&backend.counts.probes)
                 .map(move |(outcome, count)| ([route, id, ("outcome", outcome)], count.get()))
         });
         text.counters("backend_probes", "Probes of the backend by `[pool.probe]`", None, probes)?;
+        let names = &self.process.names;
+        text.gauges(
+            "backend_name_addresses",
+            "Addresses in the last answer for the name of a backend",
+            None,
+            names
+                .iter()
+                .map(|of| ([("route", &*of.route), ("name", &*of.name)], of.addresses as f64)),
+        )?;
+        let lookups = names.iter().flat_map(|of| {
+            let labels =
+                |outcome| [("route", &*of.route), ("name", &*of.name), ("outcome", outcome)];
+            OUTCOMES
+                .into_iter()
+                .zip(of.lookups)
+                .map(move |(outcome, count)| (labels(outcome), count))
+        });
+        text.counters("backend_name_lookups", "Lookups of the name of a backend", None, lookups)?;
         text.gauges(
             "backend_connections_idle",
             "Connections to backends that wait for a plain HTTP request",
@@ -325,8 +343,8 @@ impl Scrape {
     }
 }
 
-/// In the order of [`BackendCounts::probes`].
-const PROBE_OUTCOMES: [&str; 2] = ["succeeded", "failed"];
+/// In the order of [`BackendCounts::probes`], and of the lookups of names.
+const OUTCOMES: [&str; 2] = ["succeeded", "failed"];
 
 fn of(backend: &BackendCounts) -> Labels<'_, 2> {
     [("route", &backend.route.name), ("backend", &backend.id)]

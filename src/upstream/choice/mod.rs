@@ -8,7 +8,7 @@
 //! | In which order are the backends tried? | `order.rs` |
 //! | Whose turn is it? | `round_robin.rs` |
 //! | How many tunnels and requests does a backend have, and of which keys? | `load.rs` |
-//! | Which cookie names a backend, and what is issued? | `pin.rs`; its keys: `pin_keys.rs` |
+//! | Which cookie names a backend, and what is issued? | `pin.rs`, for the backends of the moment `pin_source.rs`; its keys: `pin_keys.rs` |
 //! | Which handshakes wait for a backend that is full? | `queue.rs` |
 //! | What is kept across reloads? | `state.rs` |
 
@@ -18,6 +18,7 @@ pub(crate) mod load;
 pub(crate) mod order;
 pub(crate) mod pin;
 pub(crate) mod pin_keys;
+pub(crate) mod pin_source;
 pub(crate) mod queue;
 pub(crate) mod rendezvous;
 pub(crate) mod round_robin;

@@ -7,6 +7,7 @@ use super::canary::CanaryOverride;
 use super::load::{Affinity, BackendLoad};
 use super::queue::WaitQueue;
 use super::round_robin::RoundRobin;
+use crate::upstream::backend_name::BackendNames;
 
 /// The state of one pool.
 #[derive(Debug, Default)]
@@ -19,6 +20,8 @@ pub struct ChoiceState {
     pub canary: CanaryOverride,
     /// Handshakes that wait for a place at a backend.
     pub queue: Arc<WaitQueue>,
+    /// The names in its list, each address of which is a backend.
+    pub names: BackendNames,
     loads: Mutex<HashMap<Arc<str>, Arc<BackendLoad>>>,
 }
 

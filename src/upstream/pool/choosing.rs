@@ -80,7 +80,7 @@ impl Pool {
     pub fn read_request(&self, head: &Parts, path: &RoutePath, client: ClientKey) -> ChoiceRequest {
         ChoiceRequest {
             key: ChoiceKey::of_request(&self.settings.hash, head, path, client),
-            pinned: self.pins.as_ref().and_then(|pins| pins.read(&head.headers)),
+            pinned: self.backends().pins().and_then(|pins| pins.read(&head.headers)),
             is_marked: self
                 .settings
                 .canary
@@ -92,7 +92,7 @@ impl Pool {
 
     /// Adds the pin cookie of the backend that answered a request to the response, if the client needs it.
     pub fn issue_pin(&self, request: &ChoiceRequest, backend: &Backend, response: &mut HeaderMap) {
-        if let Some(pins) = &self.pins {
+        if let Some(pins) = self.backends().pins() {
             pins.issue(request.pinned.as_ref(), &backend.id, response);
         }
     }
@@ -156,7 +156,7 @@ impl Pool {
     ) -> Result<Choice, NoChoice> {
         let waiting = self.state.queue.enter(length).ok_or(NoChoice::Full)?;
         let deadline = Instant::now() + time;
-        let may_differ = self.backends.iter().any(|backend| backend.is_canary);
+        let may_differ = self.backends().iter().any(|backend| backend.is_canary);
         if may_differ {
             // The places that those before it cannot use.
             self.state.queue.notify();
@@ -250,7 +250,8 @@ impl Pool {
         let is_canary = self.is_canary_request(request);
         let is_usable =
             |backend: &&Arc<Backend>| !backend.is_draining() && (is_canary || !backend.is_canary);
-        let mut usable: Vec<_> = self.backends.iter().filter(is_usable).collect();
+        let backends = self.backends();
+        let mut usable: Vec<_> = backends.iter().filter(is_usable).collect();
         if usable.is_empty() {
             return Err(NoChoice::Drained);
         }
@@ -295,13 +296,14 @@ impl Pool {
 
     /// Whether the request goes to the canary backends, as long as one of them is up.
     pub fn is_canary_request(&self, request: &ChoiceRequest) -> bool {
-        if !self.backends.iter().any(|backend| backend.is_canary) {
+        let backends = self.backends();
+        if !backends.iter().any(|backend| backend.is_canary) {
             return false;
         }
         let is_named = |backend: &&Arc<Backend>| {
             request.pinned.as_ref().is_some_and(|pinned| pinned.id == backend.id)
         };
-        let pinned = self.backends.iter().find(is_named).map(|backend| backend.is_canary);
+        let pinned = backends.iter().find(is_named).map(|backend| backend.is_canary);
         let canary = CanaryRequest { key: request.key.hash, is_marked: request.is_marked, pinned };
         let settings = &self.settings.canary;
         canary::is_selected(canary, self.state.canary.get(settings), settings)

@@ -4,21 +4,26 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use proptest::prelude::*;
+use tokio::time::Instant;
 
 use super::choosing::{ChoiceRequest, NoChoice};
 use super::*;
-use crate::client::{ClientAddr, KeyPrefixes};
+use crate::client::{ClientAddr, ClientKey, KeyPrefixes};
 use crate::config::settings::choice::QueueSettings;
 use crate::config::settings::probe::{ProbeKind, ProbeSettings};
 use crate::net::network::SystemNet;
 use crate::reject::RejectReason;
+use crate::telemetry::metrics::backend_state::BackendState;
 use crate::upstream::choice::key::ChoiceKey;
+use crate::upstream::choice::rendezvous::KeyHash;
 use crate::upstream::ejection::ResponseKind;
+use crate::upstream::probe::health::ProbeState;
 
 fn settings(backends: &[(&str, u32)]) -> PoolSettings {
     let one = |(id, weight): &(&str, u32)| BackendSettings {
         id: (*id).into(),
         address: BackendAddress::Tcp { host: "127.0.0.1".into(), port: 9 },
+        is_per_address: false,
         weight: NonZeroU32::new(*weight).unwrap(),
         is_backup: false,
         is_canary: false,
@@ -29,7 +34,7 @@ fn settings(backends: &[(&str, u32)]) -> PoolSettings {
 }
 
 fn pool(backends: &[(&str, u32)]) -> Pool {
-    Pool::new(&settings(backends), Arc::default(), None, |_| Default::default())
+    Pool::new(&settings(backends), Arc::default(), Arc::default(), None, |_, _| Default::default())
 }
 
 impl Pool {
@@ -131,10 +136,20 @@ fn ejected_backend_is_tried_last_even_after_reload() {
     assert!(!fail() && !fail());
     assert_eq!(orders(), before, "a backend that is down keeps its place until it is ejected");
     assert!(fail());
-    let reloaded = Pool::new(&settings(&[("b", 1), ("a", 9)]), Arc::default(), None, |of| {
-        let existing = one.backends().iter().find(|backend| backend.id == of.id).unwrap();
-        SharedBackendState { health: Arc::clone(&existing.health), ..SharedBackendState::default() }
-    });
+    let reloaded = Pool::new(
+        &settings(&[("b", 1), ("a", 9)]),
+        Arc::default(),
+        Arc::default(),
+        None,
+        |of, _| {
+            let backends = one.backends();
+            let existing = backends.iter().find(|backend| backend.id == of.id).unwrap();
+            SharedBackendState {
+                health: Arc::clone(&existing.health),
+                ..SharedBackendState::default()
+            }
+        },
+    );
     for pool in [&one, &reloaded] {
         for key in v4_keys().take(50) {
             let order = pool.order_for(key);
@@ -156,7 +171,7 @@ fn probed_pool() -> Pool {
     let (kind, time) = (ProbeKind::Tcp, Duration::from_secs(1));
     let (rise, fall) = (NonZeroU32::MIN, NonZeroU32::MIN);
     let probe = ProbeSettings { kind, interval: time, timeout: time, rise, fall };
-    Pool::new(&settings, Arc::default(), None, |_| SharedBackendState {
+    Pool::new(&settings, Arc::default(), Arc::default(), None, |_, _| SharedBackendState {
         probe: Some(Arc::new(ProbeHealth::new(probe.clone()))),
         ..SharedBackendState::default()
     })
@@ -265,7 +280,8 @@ async fn waiting_handshake_precedes_a_new_one() {
     let mut settings = settings(&[("a", 1)]);
     settings.backends[0].max_tunnels = Some(1);
     settings.choice.queue = Some(QueueSettings { length: 9, time: Duration::from_secs(60) });
-    let pool = Pool::new(&settings, Arc::default(), None, |_| Default::default());
+    let pool =
+        Pool::new(&settings, Arc::default(), Arc::default(), None, |_, _| Default::default());
     let key = ChoiceKey { hash: KeyHash::of_text(b"k"), is_fallback: false };
     let request = ChoiceRequest { key, pinned: None, is_marked: false };
     let choose = || Box::pin(pool.choose_or_wait(&request, &SystemNet));

@@ -194,7 +194,7 @@
       const name = pool.pool === null ? "" : ` (pool ${pool.pool}${tls})`;
       const head = [{ text: `${pool.route}${name}: ${count(pool.tunnels, "tunnel", "tunnels")}${most}`, span: 6 }];
       const backends = pool.backends.map((backend) => [
-        { text: backend.id, sub: backend.problem ?? "" },
+        { text: backend.name && backend.name !== backend.id ? `${backend.id} (${backend.name})` : backend.id, sub: backend.problem ?? "" },
         { pill: true, text: backend.state, tone: { up: "good", down: "bad" }[backend.state] },
         { className: "wide", share: { actual: backend.share, expected: backend.expected_share } },
         { className: "num", text: integer.format(backend.tunnels) },
@@ -290,8 +290,12 @@
     }
     for (const pool of status.pools) {
       const down = pool.backends.filter((backend) => backend.state === "down").map((backend) => backend.id);
-      if (down.length === pool.backends.length) add("bad", `Route ${pool.route}: no backend is up (${down.join(", ")}).`);
+      const present = pool.backends.filter((backend) => backend.state !== "absent").length;
+      if (down.length === present) add("bad", `Route ${pool.route}: no backend is up (${down.join(", ")}).`);
       else if (down.length) add("warn", `Route ${pool.route}: down: ${down.join(", ")}.`);
+      for (const name of pool.names.filter((of) => of.problem)) {
+        add("warn", `Route ${pool.route}: ${name.name}: ${name.problem}. In use: ${count(name.addresses, "address", "addresses")} of the last answer.`);
+      }
       if (pool.maintenance) add("warn", `Route ${pool.route} is in maintenance (by ${pool.maintenance}): requests get 503.`);
       if (pool.tunnels_max !== null && pool.tunnels >= pool.tunnels_max) add("warn", `Route ${pool.route} is full: ${integer.format(pool.tunnels)} tunnels.`);
     }

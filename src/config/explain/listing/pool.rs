@@ -59,11 +59,12 @@ impl BackendList {
 
 /// The keys of a `[[pool]]` without its backends, and of its TLS if it has any.
 pub fn pool(settings: &Settings, index: usize) -> Option<KeyGroup> {
-    let PoolSettings { name, choice, tls, on_backend_loss: loss, probe: of_probe, .. } =
+    let PoolSettings { name, choice, tls, on_backend_loss: loss, probe: of_probe, resolve, .. } =
         &**settings.pools.get(index)?;
     let mut group = KeyGroup::new(format!("pool[{index}]"));
     group.add("name", Requests, text(name.as_deref()?));
     group.add("on_backend_loss", Immediately, on_backend_loss(*loss));
+    group.add("resolve", Requests, or_off(*resolve, duration));
     group.add("hash", Requests, text(&choice.hash));
     group.add("balance", Requests, text(choice.balance.name()));
     group.add("hash_balance_factor", Requests, or_off(choice.hash_balance_factor, plain));

@@ -6,7 +6,9 @@ use super::*;
 fn backends_are_normalised() {
     for (text, host, port) in [
         ("127.0.0.1:9001", "127.0.0.1", 9001),
-        ("App.Internal.:65535", "app.internal", 65535),
+        ("App.Internal:65535", "app.internal", 65535),
+        // The dot excludes search domains.
+        ("App.Internal.:1", "app.internal.", 1),
         ("[::0:1]:1", "::1", 1),
     ] {
         let address = BackendAddress::parse(text).unwrap();

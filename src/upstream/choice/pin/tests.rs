@@ -19,6 +19,7 @@ fn backends(ids: &[&str]) -> Vec<BackendSettings> {
     let backend = |id: &&str| BackendSettings {
         id: (*id).into(),
         address: BackendAddress::Tcp { host: "127.0.0.1".into(), port: 9 },
+        is_per_address: false,
         weight: NonZeroU32::MIN,
         is_backup: false,
         is_canary: false,
