@@ -25,7 +25,7 @@
 //! | operators | [`admin`] |
 //! | process lifecycle | [`server`] |
 //! | data path | [`proxy`] |
-//! | open sessions | [`sessions`] |
+//! | open sessions, orders of certificates | [`sessions`], [`acme`] |
 //! | parts of the data path | [`admission`], [`downstream`], [`listener`], [`tls`], [`tunnel`], [`upstream`] |
 //! | records and metrics | [`telemetry`] |
 //! | configuration | [`config`] |
@@ -34,6 +34,7 @@
 //!
 //! The library exists for the program's tests, benchmarks and fuzz targets. Its API is not stable.
 
+pub mod acme;
 pub mod admin;
 pub mod admission;
 pub mod app;

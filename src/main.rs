@@ -87,10 +87,10 @@ fn check(args: CheckArgs) -> ExitCode {
         Err(diagnostics) => return invalid_config(&diagnostics.to_string()),
     };
     let (listeners, routes) = (settings.listeners.len(), settings.routes.len());
-    let trusted_proxies = match app::check(settings) {
+    let checked = match app::check(settings) {
         Ok(checked) => {
             print_warnings(&config, &checked.warnings);
-            checked.trusted_proxies
+            checked
         }
         Err(RunError::Settings(errors)) if json => {
             let diagnostics = locate(&config, &errors);
@@ -101,10 +101,11 @@ fn check(args: CheckArgs) -> ExitCode {
     if !json {
         let name = config.display();
         let mut summary = format!("{name}: valid: {listeners} listener(s), {routes} route(s)");
-        for file in trusted_proxies.files.iter() {
+        for file in checked.trusted_proxies.files.iter() {
             let path = file.path.display();
             summary += &format!("\n{path}: {} address(es) of trusted proxies", file.networks);
         }
+        checked.ordered.iter().for_each(|line| summary += &format!("\n{line}"));
         // If standard output is closed, the exit code still tells the result.
         let _ = writeln!(io::stdout(), "{summary}");
     }

@@ -74,7 +74,8 @@ fn reference() -> String {
     let sections = tables(EXAMPLE);
     let (live, _) = EXAMPLE.split_once(RULER).expect("a ruler above the keys");
     let pool = "[[pool]]\nname = \"chat\"\nbackends = [\"127.0.0.1:9001\"]\ntls = true\n";
-    let minimal = Settings::parse(&format!("{live}{pool}"), "proxy.toml")
+    let acme = "[acme]\naccept_terms = true\n";
+    let minimal = Settings::parse(&format!("{live}{pool}{acme}"), "proxy.toml")
         .unwrap_or_else(|faults| panic!("{faults}"));
     let mut defaults = BTreeMap::new();
     for key in effective(&minimal) {

@@ -27,7 +27,10 @@ fn commented_values_are_the_defaults() {
     let mut written = parse(&uncommented());
     // No route uses it.
     let pools = std::mem::take(&mut written.pools);
+    // The table alone orders certificates.
+    let acme = written.acme.take();
     assert_eq!(written, parse(EXAMPLE));
+    assert_eq!(acme, parse(&format!("{EXAMPLE}[acme]\naccept_terms = true\n")).acme);
     assert_eq!(pools, parse(&format!("{EXAMPLE}{POOL}")).pools);
 }
 

@@ -15,7 +15,7 @@ const LAYERS: [&[&str]; 13] = [
     &["config"],
     &["telemetry"],
     &["admission", "downstream", "listener", "tls", "tunnel", "upstream"],
-    &["sessions"],
+    &["acme", "sessions"],
     &["proxy"],
     &["server"],
     &["admin"],

@@ -112,7 +112,7 @@ async fn respond(
     any_host: bool,
 ) -> Response<Body> {
     let path = request.uri().path();
-    // Load balancers send arbitrary Host headers, and `/readyz` reveals only one word.
+    // Load balancers send arbitrary Host headers, and `/readyz` reveals almost nothing.
     if !any_host && path != "/readyz" && !has_own_host(request) {
         return text(StatusCode::MISDIRECTED_REQUEST, MISDIRECTED);
     }
@@ -125,6 +125,9 @@ async fn respond(
     match path {
         "/healthz" => typed(JSON, healthz(&admin.state)),
         "/readyz" if admin.state.serves_new_clients() => text(StatusCode::OK, "ready\n"),
+        "/readyz" if admin.state.snapshot().awaits_certificate() => {
+            text(StatusCode::SERVICE_UNAVAILABLE, "unready: no certificate has been issued yet\n")
+        }
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "unready\n"),
         "/metrics" | "/status" | "/status.json" if !permit.start_document() => {
             text(StatusCode::SERVICE_UNAVAILABLE, DOCUMENTS_BUSY)

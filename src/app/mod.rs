@@ -16,6 +16,9 @@ use crate::config::trusted_proxies::TrustedProxies;
 use crate::proxy::snapshot::Snapshot;
 use crate::sys::clock::wall;
 use crate::sys::descriptors;
+use crate::telemetry::timestamp::rfc3339;
+use crate::tls::certs::issued::{covers, validity_of};
+use crate::tls::certs::ordered_cert::OrderedCert;
 use crate::tls::terminate::ticketer;
 
 /// Why the process could not start, or ended with an error.
@@ -46,6 +49,30 @@ pub struct CheckedConfig {
     pub warnings: Vec<LateDiagnostic>,
     /// The proxies it trusts.
     pub trusted_proxies: TrustedProxies,
+    /// A line for each certificate that tidegate gets itself.
+    pub ordered: Vec<String>,
+}
+
+/// What would be done for each certificate that is ordered.
+fn ordered(snapshot: &Snapshot) -> Vec<String> {
+    let (Some(certs), Some(acme)) = (snapshot.certs(), &snapshot.settings.acme) else {
+        return Vec::new();
+    };
+    let line = |of: &OrderedCert| {
+        let names = of.certificate.names.join(", ");
+        match of.issued.as_deref() {
+            Some(issued) if covers(issued, &of.certificate.names) => {
+                let (_, until) = validity_of(issued);
+                format!("{names}: has a certificate until {}, which is renewed", rfc3339(until))
+            }
+            Some(_) | None => format!(
+                "{names}: a certificate would be ordered from {} with {}",
+                acme.directory,
+                acme.challenge.as_str()
+            ),
+        }
+    };
+    certs.ordered().iter().map(line).collect()
 }
 
 /// Validates a configuration as [`run`](run::run) would, without binding anything.
@@ -57,6 +84,7 @@ pub fn check(settings: Settings) -> Result<CheckedConfig, RunError> {
     Snapshot::build(settings, None, &ticketer, descriptors::raise_limit())
         .map(|snapshot| CheckedConfig {
             warnings: snapshot.warnings(wall()),
+            ordered: ordered(&snapshot),
             trusted_proxies: snapshot.trusted_proxies,
         })
         .map_err(RunError::Settings)

@@ -23,7 +23,7 @@ use crate::proxy::state::ProxyState;
 use crate::server::listeners::Listeners;
 use crate::server::name_lookups::first_lookups;
 use crate::server::reload::{self, ConfigSource};
-use crate::server::{backend_probes, lost_backends, maintenance_files};
+use crate::server::{backend_probes, certificate_orders, lost_backends, maintenance_files};
 use crate::sys::clock::wall;
 use crate::sys::{descriptors, systemd};
 use crate::telemetry::access_log::{AccessLog, sum_up_suppressed};
@@ -93,6 +93,7 @@ pub async fn start(
     let (probes, lost_backends) =
         (backend_probes::run(state.clone()), lost_backends::run(state.clone()));
     let maintenance_files = maintenance_files::run(state.clone());
+    let certificate_orders = certificate_orders::run(state.clone());
     let background = async move {
         join!(
             until_replaced(admin, &replaced),
@@ -100,6 +101,7 @@ pub async fn start(
             probes,
             lost_backends,
             maintenance_files,
+            certificate_orders,
             expire_status(status),
             sum_up_records()
         );

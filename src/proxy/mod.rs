@@ -9,6 +9,7 @@ pub(crate) mod forwarded_body;
 pub(crate) mod maintenance;
 pub(crate) mod members;
 pub(crate) mod opening;
+mod own_response;
 pub(crate) mod redirect;
 pub(crate) mod request;
 pub(crate) mod request_log;

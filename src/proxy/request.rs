@@ -7,10 +7,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper::body::Body as HttpBody;
 use hyper::http::request::Parts;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, Response};
 
 use super::drained;
 use super::forwarded_body::ForwardedBody;
+use super::own_response::own_response;
 use super::redirect::ListenerRedirect;
 use super::request_log::RequestLog;
 use super::request_observer::RequestObserver;
@@ -24,7 +25,7 @@ use crate::admission::pending::PendingConnection;
 use crate::downstream::client_address;
 use crate::downstream::reply::Reply;
 use crate::downstream::request_timer::HttpTimeouts;
-use crate::downstream::response::{self, Body, boxed, set_hsts, text};
+use crate::downstream::response::{self, Body, boxed, set_hsts};
 use crate::http::forwarded::Forwarded;
 use crate::http::head_limits::HeadLimits;
 use crate::http::upgrade::{declined_status, handshake_defect};
@@ -117,11 +118,13 @@ impl ConnectionContext {
         checked: Result<(), RejectReason>,
         send_interim: &(dyn Fn(&Response<()>) + Sync),
     ) -> Reply<PendingTunnel> {
-        let health = self.health_path.as_deref();
-        if checked.is_ok() && health.is_some_and(|path| path == request.uri().path()) {
-            return Reply::Response(health_response(&self.state));
-        }
         let snapshot = self.state.snapshot();
+        let (health_path, path) = (self.health_path.as_deref(), request.uri().path());
+        let peer = &self.connection.client;
+        let own = own_response(&self.state, &snapshot, health_path, peer, path);
+        if let Some(response) = own.filter(|_| checked.is_ok()) {
+            return Reply::Response(response);
+        }
         let (connection, mut forwarded) = self.client_of(&request, &snapshot);
         let id = forwarded.request_id.take().unwrap_or_else(|| self.state.net.request_id());
         let mut log = RequestLog::start(connection.clone(), &snapshot, &request, &forwarded, &id);
@@ -388,14 +391,5 @@ impl ConnectionContext {
     fn draining(&self, route: &Route, log: &mut RequestLog) -> RejectReason {
         log.set_detail(truncate(&drained::describe(&self.state, route)).into_owned());
         RejectReason::Draining
-    }
-}
-
-/// The response for the health check of a load balancer. It shows readiness and nothing else.
-fn health_response(state: &ProxyState) -> Response<Body> {
-    if state.serves_new_clients() {
-        text(StatusCode::OK, "ok\n")
-    } else {
-        text(StatusCode::SERVICE_UNAVAILABLE, "unready\n")
     }
 }

@@ -11,6 +11,7 @@ use super::capacity::Capacity;
 use super::route::Route;
 use super::routing_table::RoutingTable;
 use super::shared_backends::{BackendsOwner, SharedBackends};
+use crate::acme::state::AcmeState;
 use crate::admission::rate::ClientRates;
 use crate::config::settings::pool::PoolSettings;
 use crate::config::settings::{ListenerSettings, Settings};
@@ -43,6 +44,8 @@ pub struct Snapshot {
     pub capacity: Capacity,
     /// Present if any listener uses TLS.
     pub tls: Option<TlsTerminator>,
+    /// Present if certificates are ordered; shared by all snapshots that order them.
+    pub acme: Option<Arc<AcmeState>>,
     /// The bodies of the proxy's own error responses.
     pub error_pages: ErrorPages,
     /// The proxies that may state the client's address.
@@ -67,6 +70,7 @@ pub struct Snapshot {
 pub struct Validated {
     capacity: Capacity,
     tls: Option<TlsTerminator>,
+    acme: Option<Arc<AcmeState>>,
     pool_tls: PoolTlsClients,
     /// The bodies of the proxy's own error responses.
     pub error_pages: ErrorPages,
@@ -87,8 +91,16 @@ impl Snapshot {
         ticketer: &Arc<dyn ProducesTickets>,
         descriptors: usize,
     ) -> Result<Self, Vec<LateDiagnostic>> {
-        let Validated { capacity, tls, pool_tls, error_pages, trusted_proxies, pin_keys, warnings } =
-            Self::validate(&settings, ticketer, descriptors)?;
+        let Validated {
+            capacity,
+            tls,
+            acme,
+            pool_tls,
+            error_pages,
+            trusted_proxies,
+            pin_keys,
+            warnings,
+        } = Self::validate(&settings, previous, ticketer, descriptors)?;
         let metrics = previous.map(|previous| previous.metrics.clone()).unwrap_or_default();
         metrics.remove_unused();
         let mut routes = RoutingTable::default();
@@ -122,6 +134,7 @@ impl Snapshot {
             settings,
             capacity,
             tls,
+            acme,
             error_pages,
             trusted_proxies,
             routes,
@@ -142,12 +155,13 @@ impl Snapshot {
         &self,
         ticketer: &Arc<dyn ProducesTickets>,
     ) -> Result<Self, Vec<LateDiagnostic>> {
-        let certs = CertTable::load(&self.settings.certificates)?;
+        let certs = certificates(&self.settings, Some(self))?;
         let uncovered = uncovered(&self.settings, &certs);
         // A certificate that lost a name must not keep the others from being renewed.
         let uncovered = [uncovered.faults, uncovered.warnings].concat();
         let warnings = [certs.warnings().to_vec(), uncovered].concat();
-        let tls = tls_terminator(&self.settings, certs, ticketer).map_err(|error| vec![error])?;
+        let tls = tls_terminator(&self.settings, certs, ticketer, self.acme.as_deref());
+        let tls = tls.map_err(|error| vec![error])?;
         Ok(Self { generation: self.generation + 1, tls, static_warnings: warnings, ..self.clone() })
     }
 
@@ -172,6 +186,11 @@ impl Snapshot {
         self.static_warnings.iter().cloned().chain(ends).collect()
     }
 
+    /// Whether no certificate has been issued yet, and there is no other.
+    pub fn awaits_certificate(&self) -> bool {
+        self.certs().is_some_and(CertTable::awaits_first)
+    }
+
     /// Whether every certificate has expired at `now`, in seconds since 1970.
     pub fn has_expired(&self, now: f64) -> bool {
         self.certs().is_some_and(|certs| certs.all_expired(now as u64))
@@ -179,12 +198,13 @@ impl Snapshot {
 
     /// Checks everything outside the configuration file: whether the limits fit the limit of open files,
     /// whether the log targets can be used, the certificates, the error pages and the files of proxy addresses.
-    /// Changes nothing.
+    /// Changes nothing. `previous` is the snapshot that would be replaced.
     ///
     /// # Errors
     /// All problems found.
     pub fn validate(
         settings: &Settings,
+        previous: Option<&Snapshot>,
         ticketer: &Arc<dyn ProducesTickets>,
         descriptors: usize,
     ) -> Result<Validated, Vec<LateDiagnostic>> {
@@ -196,7 +216,7 @@ impl Snapshot {
             trusted_proxies,
             pin_keys,
             mut errors,
-        } = outside(settings, descriptors);
+        } = outside(settings, previous, descriptors);
         let mut warnings = pool_tls.warnings().to_vec();
         if let Some(certs) = &certs {
             warnings.extend(certs.warnings().iter().cloned());
@@ -204,7 +224,11 @@ impl Snapshot {
             warnings.extend(uncovered.warnings);
             errors.extend(uncovered.faults);
         }
-        let tls = certs.map(|certs| tls_terminator(settings, certs, ticketer));
+        let acme = settings
+            .acme
+            .as_ref()
+            .map(|_| previous.and_then(|previous| previous.acme.clone()).unwrap_or_default());
+        let tls = certs.map(|certs| tls_terminator(settings, certs, ticketer, acme.as_deref()));
         let tls = tls.and_then(|tls| tls.map_err(|error| errors.push(error)).ok());
         match (capacity, tls, error_pages, trusted_proxies, errors.is_empty()) {
             (Some(capacity), Some(tls), Some(error_pages), Some(trusted_proxies), true) => {
@@ -216,6 +240,7 @@ impl Snapshot {
                 Ok(Validated {
                     capacity,
                     tls,
+                    acme,
                     pool_tls,
                     error_pages,
                     trusted_proxies,
@@ -230,7 +255,7 @@ impl Snapshot {
     /// The errors outside the file that do not depend on its other errors: limits of this machine, the target
     /// of access records, and certificates.
     pub fn errors_outside(settings: &Settings, descriptors: usize) -> Vec<LateDiagnostic> {
-        outside(settings, descriptors).errors
+        outside(settings, None, descriptors).errors
     }
 
     /// The settings of a listener, unless a reload has removed it.
@@ -322,12 +347,12 @@ struct Outside {
     errors: Vec<LateDiagnostic>,
 }
 
-fn outside(settings: &Settings, descriptors: usize) -> Outside {
+fn outside(settings: &Settings, previous: Option<&Snapshot>, descriptors: usize) -> Outside {
     let mut errors = Vec::new();
     let capacity = Capacity::new(&settings.concurrency, settings.listeners.len(), descriptors);
     let capacity = capacity.map_err(|more| errors.extend(more)).ok();
     errors.extend(settings.check_access_log_target());
-    let certs = CertTable::load(&settings.certificates);
+    let certs = certificates(settings, previous);
     let certs = certs.map_err(|more| errors.extend(more)).ok();
     let pool_tls = PoolTlsClients::load(&settings.pools, &mut errors);
     let error_pages = ErrorPages::load(&settings.error_pages);
@@ -336,6 +361,19 @@ fn outside(settings: &Settings, descriptors: usize) -> Outside {
     let trusted_proxies = trusted_proxies.map_err(|more| errors.extend(more)).ok();
     let pin_keys = pin_keys(settings, &mut errors);
     Outside { capacity, certs, pool_tls, error_pages, trusted_proxies, pin_keys, errors }
+}
+
+/// The certificates of the file, and those that are ordered for hosts that none of them covers.
+fn certificates(
+    settings: &Settings,
+    previous: Option<&Snapshot>,
+) -> Result<CertTable, Vec<LateDiagnostic>> {
+    let previous = previous.and_then(Snapshot::certs);
+    let mut certs = CertTable::load(&settings.certificates, previous)?;
+    if let Some(acme) = &settings.acme {
+        certs.order_uncovered(acme, &settings.routes, previous);
+    }
+    Ok(certs)
 }
 
 /// The keys of the pin cookie of each pool, if it has one.
@@ -371,11 +409,12 @@ fn tls_terminator(
     settings: &Settings,
     certs: CertTable,
     ticketer: &Arc<dyn ProducesTickets>,
+    acme: Option<&AcmeState>,
 ) -> Result<Option<TlsTerminator>, LateDiagnostic> {
     if !settings.listeners.iter().any(|listener| listener.tls) {
         return Ok(None);
     }
-    TlsTerminator::new(certs, ticketer.clone())
+    TlsTerminator::new(certs, ticketer.clone(), acme.map(|acme| acme.answers.clone()))
         .map(Some)
         .map_err(|error| LateDiagnostic { key: "listener".into(), problem: error.to_string() })
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls::server::ProducesTickets;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
 use super::opening::TURNS_PER_WORKER;
@@ -55,6 +55,10 @@ pub struct ProxyState {
     pub admin_drain: Arc<DrainFlag>,
     /// Drains in progress that were started by an operator or a reload.
     pub drains: RunningDrains,
+    /// Notified when there may be a certificate to order: after a reload, or by an operator.
+    pub certificate_orders: Notify,
+    /// Notified when an issued certificate is in its files.
+    pub certificate_installed: Notify,
     /// The tasks that the watchdog checks.
     pub liveness: Arc<LivenessRegistry>,
     /// Start time in seconds since 1970.
@@ -100,6 +104,8 @@ impl ProxyState {
             started_at: wall(),
             admin_drain: Arc::default(),
             drains: RunningDrains::default(),
+            certificate_orders: Notify::new(),
+            certificate_installed: Notify::new(),
             liveness: Arc::default(),
             snapshot: ArcSwap::from_pointee(snapshot),
             net,
@@ -151,6 +157,7 @@ impl ProxyState {
     pub fn serves_new_clients(&self) -> bool {
         let snapshot = self.snapshot();
         self.is_ready()
+            && !snapshot.awaits_certificate()
             && !snapshot.has_expired(wall())
             && snapshot.backend_states().values().any(|state| state.is_available())
     }

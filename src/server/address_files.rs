@@ -7,7 +7,6 @@ use tracing::{error, info};
 
 use super::file_watcher::{FileWatcher, ScanResult, WatchedFiles};
 use super::reload::{self, ConfigSource};
-use crate::config::settings::Settings;
 use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
@@ -32,8 +31,8 @@ impl WatchedFiles for AddressFiles {
         Some(snapshot.trusted_proxies.file_identities()).filter(|files| !files.is_empty())
     }
 
-    fn current(settings: &Settings) -> Self::State {
-        settings.trusted_proxies.files.iter().map(|path| FileIdentity::of(path)).collect()
+    fn current(snapshot: &Snapshot) -> Self::State {
+        snapshot.settings.trusted_proxies.files.iter().map(|path| FileIdentity::of(path)).collect()
     }
 
     fn load(
@@ -92,6 +91,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::config::settings::Settings;
     use crate::net::network::SystemNet;
     use crate::tls::terminate::ticketer;
 

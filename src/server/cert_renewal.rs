@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rustls::server::ProducesTickets;
+use tokio::sync::Notify;
 use tracing::{error, info};
 
 use super::file_watcher::{ChangedFiles, FileWatcher, ScanResult, WatchedFiles};
 use super::reload::{self, ConfigSource};
-use crate::config::settings::Settings;
 use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
@@ -17,7 +17,7 @@ use crate::sys::clock::wall;
 use crate::sys::systemd;
 use crate::telemetry::metrics::process_snapshot::CertificateValidity;
 use crate::telemetry::timestamp::rfc3339;
-use crate::tls::certs::current_file_states;
+use crate::tls::certs::CertTable;
 use crate::tls::certs::expiry::ExpiryStep;
 use crate::tls::certs::pair::FileState;
 
@@ -39,8 +39,12 @@ impl WatchedFiles for CertFiles {
         snapshot.certs().map(|certs| certs.file_states().to_vec())
     }
 
-    fn current(settings: &Settings) -> Self::State {
-        current_file_states(&settings.certificates)
+    fn current(snapshot: &Snapshot) -> Self::State {
+        snapshot.certs().map(CertTable::current_file_states).unwrap_or_default()
+    }
+
+    fn changed(state: &ProxyState) -> Option<&Notify> {
+        Some(&state.certificate_installed)
     }
 
     fn load(
@@ -102,6 +106,7 @@ fn apply_renewal(
     expiry.generation = generation;
     state.swap(after);
     state.metrics.renewed(true);
+    state.certificate_orders.notify_one();
     // Logged after the swap: handshakes after this line use the new certificates.
     info!(
         generation,
@@ -160,6 +165,7 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     use super::*;
+    use crate::config::settings::Settings;
     use crate::http::path::RoutePath;
     use crate::tls::terminate::ticketer;
 

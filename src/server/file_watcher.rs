@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::server::ProducesTickets;
+use tokio::select;
+use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
-use crate::config::settings::Settings;
 use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
@@ -28,7 +29,12 @@ pub trait WatchedFiles: 'static {
     fn loaded(snapshot: &Snapshot) -> Option<Self::State>;
 
     /// The files as they are now. May block.
-    fn current(settings: &Settings) -> Self::State;
+    fn current(snapshot: &Snapshot) -> Self::State;
+
+    /// Notified when this process itself has changed the files.
+    fn changed(_: &ProxyState) -> Option<&Notify> {
+        None
+    }
 
     /// Builds the next snapshot with the files read again. May block.
     ///
@@ -97,7 +103,10 @@ impl<W: WatchedFiles> FileWatcher<W> {
                 self.scan = None;
                 return result.unwrap_or(ScanResult::Unchanged);
             }
-            self.poll.tick().await;
+            select! {
+                _ = self.poll.tick() => {}
+                () = notified(W::changed(state)) => {}
+            }
             let (snapshot, ticketer) = (state.snapshot(), state.ticketer.clone());
             let pending = self.pending.clone();
             let scan = move || compare::<W>(snapshot, &ticketer, pending);
@@ -142,6 +151,13 @@ impl<W: WatchedFiles> FileWatcher<W> {
     }
 }
 
+async fn notified(changed: Option<&Notify>) {
+    match changed {
+        Some(changed) => changed.notified().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Compares the files with those that the snapshot was built from.
 fn compare<W: WatchedFiles>(
     before: Arc<Snapshot>,
@@ -149,7 +165,7 @@ fn compare<W: WatchedFiles>(
     pending: Option<PendingFiles<W::State>>,
 ) -> ScanResult<W::State> {
     let Some(loaded) = W::loaded(&before) else { return ScanResult::Unchanged };
-    let files = W::current(&before.settings);
+    let files = W::current(&before);
     if files == loaded {
         return ScanResult::Unchanged;
     }

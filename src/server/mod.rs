@@ -5,6 +5,7 @@
 pub(crate) mod address_files;
 pub(crate) mod backend_probes;
 pub(crate) mod cert_renewal;
+pub(crate) mod certificate_orders;
 pub(crate) mod critical_task;
 pub(crate) mod file_watcher;
 pub(crate) mod handover;

@@ -115,14 +115,14 @@ pub fn preview(
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let settings = Settings { file: Some(path), ..Settings::parse(text, &name)? };
     let validated =
-        Snapshot::validate(&settings, &state.ticketer, state.descriptors).map_err(|errors| {
-            match errors.as_slice() {
+        Snapshot::validate(&settings, Some(&before), &state.ticketer, state.descriptors).map_err(
+            |errors| match errors.as_slice() {
                 [first, rest @ ..] => {
                     ReloadError::Config(Diagnostics::from_late_in_text(&name, text, first, rest))
                 }
                 [] => ReloadError::Builtin(errors),
-            }
-        })?;
+            },
+        )?;
     let after = (&settings, &validated.error_pages);
     let changes = report::changes(state, (&before.settings, &before.error_pages), after);
     Ok(response::ReloadResult { generation: before.generation, changes })
@@ -213,6 +213,7 @@ async fn try_reload(
     let bound = listeners.bind(&wanted)?;
     first_lookups(&state.net, &after, Some(before)).await;
     state.swap(after);
+    state.certificate_orders.notify_one();
     let replaced = access_log.activate();
     listeners.start_accepting(state, bound);
     listeners.retain(&wanted).await;

@@ -3,6 +3,11 @@
 pub(crate) mod chain;
 pub(crate) mod coverage;
 pub(crate) mod expiry;
+pub mod extensions;
+pub(crate) mod generated;
+pub mod issued;
+pub(crate) mod ordered;
+pub mod ordered_cert;
 pub(crate) mod pair;
 
 use std::collections::HashMap;
@@ -14,8 +19,9 @@ use rustls::sign::CertifiedKey;
 pub use self::expiry::ExpiryStep;
 pub use self::pair::FileState;
 
+use self::ordered_cert::OrderedCerts;
 use self::pair::{CertPair, CertProblem};
-use crate::config::settings::CertificateSettings;
+use crate::config::settings::{CertificateSettings, CertificateSource};
 use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::telemetry::metrics::process_snapshot::CertificateValidity;
 
@@ -26,8 +32,12 @@ pub struct CertTable {
     /// Keyed by what follows `*.`.
     wildcard: HashMap<String, Arc<CertifiedKey>>,
     default: Option<Arc<CertifiedKey>>,
-    /// Every certificate, in the order of the settings.
-    keys: Vec<Arc<CertifiedKey>>,
+    /// The settings of every certificate: those of the file, then those that are ordered for routes.
+    sources: Vec<CertificateSettings>,
+    /// Every certificate that there is, with the position of its settings.
+    keys: Vec<(usize, Arc<CertifiedKey>)>,
+    /// Those that tidegate gets itself.
+    ordered: OrderedCerts,
     states: Vec<CertificateValidity>,
     /// The files of each certificate, in the order of the settings.
     files: Vec<FileState>,
@@ -35,31 +45,52 @@ pub struct CertTable {
 }
 
 impl CertTable {
-    /// Reads every chain and key.
+    /// Reads every chain and key. An ordered certificate whose files cannot be used is taken from the `previous`
+    /// table, or left out: only files of the operator are errors.
     ///
     /// # Errors
     /// Every problem because of which a certificate cannot be used.
-    pub fn load(certificates: &[CertificateSettings]) -> Result<Self, Vec<LateDiagnostic>> {
+    pub fn load(
+        certificates: &[CertificateSettings],
+        previous: Option<&Self>,
+    ) -> Result<Self, Vec<LateDiagnostic>> {
         let mut table = Self::default();
         let mut errors = Vec::new();
-        for (index, certificate) in certificates.iter().enumerate() {
-            let diagnostic = |CertProblem { of, problem }| LateDiagnostic {
-                key: format!("certificate[{index}].{of}"),
-                problem,
-            };
-            let insert = |pair: CertPair| {
-                table.states.extend(state(index, &pair.key));
-                table.files.push(pair.files);
-                let slow = pair::slow_rsa(&certificate.source, &*pair.key.key);
-                table.warnings.extend(pair.warnings.into_iter().chain(slow).map(diagnostic));
-                let inserted = table.insert(Arc::new(pair.key), certificate.default);
-                inserted.map_err(|problem| vec![problem])
-            };
-            if let Err(problems) = pair::read(&certificate.source).and_then(insert) {
-                errors.extend(problems.into_iter().map(diagnostic));
+        for certificate in certificates {
+            if let Err(problems) = table.add(certificate.clone(), previous) {
+                errors.extend(problems);
             }
         }
         if errors.is_empty() { Ok(table) } else { Err(errors) }
+    }
+
+    /// Reads one more certificate.
+    fn add(
+        &mut self,
+        certificate: CertificateSettings,
+        previous: Option<&Self>,
+    ) -> Result<(), Vec<LateDiagnostic>> {
+        let index = self.sources.len();
+        self.sources.push(certificate.clone());
+        let CertificateSettings { source, default } = certificate;
+        if let CertificateSource::Acme(ordered) = &source {
+            self.add_ordered(index, ordered, default, previous);
+            return Ok(());
+        }
+        let diagnostic = |CertProblem { of, problem }| LateDiagnostic {
+            key: format!("certificate[{index}].{of}"),
+            problem,
+        };
+        let insert = |pair: CertPair| {
+            let key = format!("certificate[{index}].chain");
+            self.states.extend(state(index, key, &pair.key));
+            self.files.push(pair.files);
+            let slow = pair::slow_rsa(&source, &*pair.key.key);
+            self.warnings.extend(pair.warnings.into_iter().chain(slow).map(diagnostic));
+            self.insert(index, Arc::new(pair.key), default).map_err(|problem| vec![problem])
+        };
+        let added = pair::read(&source).and_then(insert);
+        added.map_err(|problems| problems.into_iter().map(diagnostic).collect())
     }
 
     /// Name and validity period of each certificate.
@@ -70,6 +101,11 @@ impl CertTable {
     /// The state of the certificate files at the time they were read.
     pub fn file_states(&self) -> &[FileState] {
         &self.files
+    }
+
+    /// The present state of the certificate files.
+    pub fn current_file_states(&self) -> Vec<FileState> {
+        self.sources.iter().map(|certificate| FileState::now(&certificate.source)).collect()
     }
 
     /// Problems that may make clients reject a certificate; the certificates are used anyway.
@@ -108,7 +144,12 @@ impl CertTable {
             .map(|key| chain::names(&key.cert).into_iter().next().unwrap_or_default())
     }
 
-    fn insert(&mut self, key: Arc<CertifiedKey>, default: bool) -> Result<(), CertProblem> {
+    fn insert(
+        &mut self,
+        index: usize,
+        key: Arc<CertifiedKey>,
+        default: bool,
+    ) -> Result<(), CertProblem> {
         let names = chain::names(&key.cert);
         if names.is_empty() && !default {
             return Err(CertProblem::chain(
@@ -125,7 +166,7 @@ impl CertTable {
         if default {
             self.default = Some(key.clone());
         }
-        self.keys.push(key);
+        self.keys.push((index, key));
         Ok(())
     }
 
@@ -142,11 +183,6 @@ impl CertTable {
     }
 }
 
-/// The current state of the files of these certificates.
-pub fn current_file_states(certificates: &[CertificateSettings]) -> Vec<FileState> {
-    certificates.iter().map(|certificate| FileState::now(&certificate.source)).collect()
-}
-
 impl ResolvesServerCert for CertTable {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.find(hello.server_name())
@@ -154,10 +190,17 @@ impl ResolvesServerCert for CertTable {
 }
 
 /// Name and validity period of a certificate; `None` if the period cannot be read.
-fn state(index: usize, key: &CertifiedKey) -> Option<CertificateValidity> {
+fn state(index: usize, config_key: String, key: &CertifiedKey) -> Option<CertificateValidity> {
     let (not_before, not_after) = chain::validity(&key.cert)?;
     let name = chain::names(&key.cert).into_iter().next().unwrap_or_default();
-    Some(CertificateValidity { index, name, not_before, not_after })
+    Some(CertificateValidity {
+        index,
+        config_key,
+        name,
+        not_before,
+        not_after,
+        renews_itself: false,
+    })
 }
 
 #[cfg(test)]
@@ -178,10 +221,10 @@ mod tests {
 
     #[test]
     fn names_select_their_certificate() {
-        let table = CertTable::load(&[
-            settings(&["a.example", "*.w.example"], false),
-            settings(&["b.example"], false),
-        ])
+        let table = CertTable::load(
+            &[settings(&["a.example", "*.w.example"], false), settings(&["b.example"], false)],
+            None,
+        )
         .unwrap();
         assert!(table.may_request("a.example", "x.w.example"));
         assert!(table.may_request("A.EXAMPLE", "a.example."));
@@ -193,7 +236,7 @@ mod tests {
 
     #[test]
     fn default_certificate_covers_unknown_names() {
-        let table = CertTable::load(&[settings(&["a.example"], true)]).unwrap();
+        let table = CertTable::load(&[settings(&["a.example"], true)], None).unwrap();
         assert!(table.find(None).is_some());
         assert!(table.find(Some("unknown.example")).is_some());
     }
@@ -203,7 +246,7 @@ mod tests {
     fn rejects_a_key_of_another_certificate() {
         let source =
             CertificateSource::Memory { chain: pair(&["a.example"]).0, key: pair(&["b"]).1 };
-        let errors = CertTable::load(&[CertificateSettings { source, default: false }]);
+        let errors = CertTable::load(&[CertificateSettings { source, default: false }], None);
         let error = &errors.unwrap_err()[0];
         assert_eq!(error.key, "certificate[0].key");
         assert!(error.problem.contains("not the key of"), "{error:?}");
@@ -212,8 +255,8 @@ mod tests {
     // Requirements: CK08.
     #[test]
     fn certificate_without_names_serves_only_as_default() {
-        assert!(CertTable::load(&[settings(&[], true)]).is_ok());
-        let errors = CertTable::load(&[settings(&[], false)]).unwrap_err();
+        assert!(CertTable::load(&[settings(&[], true)], None).is_ok());
+        let errors = CertTable::load(&[settings(&[], false)], None).unwrap_err();
         assert!(errors[0].problem.contains("covers no DNS name"), "{errors:?}");
     }
 }

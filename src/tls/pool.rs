@@ -110,6 +110,21 @@ impl PoolTlsClients {
     }
 }
 
+/// The configuration of TLS to a server that is no backend. `ca` is a file with its issuers, instead of those of the
+/// system.
+///
+/// # Errors
+/// The issuers cannot be read.
+pub fn client_config(ca: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let issuers = match ca {
+        Some(ca) => Issuers::read(ca, &provider),
+        None => Issuers::of_system(&provider),
+    };
+    let files = PoolTlsFiles { issuers: Some(issuers?), certificate: None, provider };
+    files.config(None).map(Arc::new).map_err(|error| error.to_string())
+}
+
 impl PoolTlsFiles {
     fn config(&self, verified: Option<ServerName<'static>>) -> Result<ClientConfig, TlsError> {
         let builder = ClientConfig::builder_with_provider(self.provider.clone())
@@ -158,7 +173,7 @@ impl Issuers {
         let cause = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
         Err(format!(
             "this system has no trusted issuers{cause}: install ca-certificates, or write ca = \"ca.pem\" with the \
-             issuer of the backends"
+             issuer of the servers"
         ))
     }
 

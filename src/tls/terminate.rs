@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::crypto::aws_lc_rs;
-use rustls::server::{ProducesTickets, ServerConfig};
+use rustls::server::{ProducesTickets, ResolvesServerCert, ServerConfig};
 use rustls::{
     AlertDescription, CipherSuite, CommonState, Error as TlsError, InvalidMessage, ProtocolVersion,
 };
 use tokio::time::timeout;
 
 use super::certs::CertTable;
+use super::challenges::{ACME_TLS, ChallengeAnswers, ChallengeResolver};
 use crate::client::{HttpProtocol, TlsInfo, TlsVersion};
 use crate::net::socket::Socket;
 use crate::net::tls_engine::{EngineConfig, ServerEngine};
@@ -48,18 +49,30 @@ pub fn ticketer() -> Result<Arc<dyn ProducesTickets>, TlsError> {
 }
 
 impl TlsTerminator {
-    /// Accepts TLS 1.2 and 1.3 with ALPN `http/1.1`, and `h2` where it is offered, without early data.
+    /// Accepts TLS 1.2 and 1.3 with ALPN `http/1.1`, and `h2` where it is offered, without early data. With
+    /// `answers`, clients that validate a name as well.
     ///
     /// # Errors
     /// The cryptographic provider does not support these versions.
-    pub fn new(certs: CertTable, ticketer: Arc<dyn ProducesTickets>) -> Result<Self, TlsError> {
+    pub fn new(
+        certs: CertTable,
+        ticketer: Arc<dyn ProducesTickets>,
+        answers: Option<Arc<ChallengeAnswers>>,
+    ) -> Result<Self, TlsError> {
         let certs = Arc::new(certs);
+        let mut protocols = vec![HTTP1.to_vec()];
+        let mut resolver: Arc<dyn ResolvesServerCert> = certs.clone();
+        if let Some(answers) = answers {
+            // Last, so that it is selected only if the client offers nothing else.
+            protocols.push(ACME_TLS.to_vec());
+            resolver = Arc::new(ChallengeResolver { certs: certs.clone(), answers });
+        }
         let mut config =
             ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
                 .with_safe_default_protocol_versions()?
                 .with_no_client_auth()
-                .with_cert_resolver(certs.clone());
-        config.alpn_protocols = vec![HTTP1.to_vec()];
+                .with_cert_resolver(resolver);
+        config.alpn_protocols = protocols;
         config.ticketer = ticketer;
         config.send_tls13_tickets = 1;
         let mut http2_config = config.clone();
@@ -90,6 +103,8 @@ impl TlsTerminator {
         let state = engine.common_state();
         let protocol = match state.alpn_protocol() {
             Some(HTTP2) => HttpProtocol::Http2,
+            // RFC 8737 3: the client has what it wants, and nothing follows.
+            Some(ACME_TLS) => return Err(DropReason::ClientDisconnected(ConnectionStage::Tls)),
             Some(_) | None => HttpProtocol::Http1,
         };
         let info = tls_info(name.as_deref(), state);

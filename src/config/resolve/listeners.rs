@@ -36,7 +36,8 @@ pub(crate) fn listeners(
                 .help("add\n[[listener]]\naddress = \"0.0.0.0:443\""),
         );
     }
-    let certificates = file.certificates.value().is_some_and(|tables| !tables.is_empty());
+    let certificates =
+        file.certificates.value().is_some_and(|tables| !tables.is_empty()) || file.acme.is_present;
     let uses_tls = |table: &&ListenerTable| {
         matches!(table.tls, Parsed::Missing | Parsed::Valid(Located { value: true, .. }))
     };
@@ -45,6 +46,7 @@ pub(crate) fn listeners(
     {
         let problem = Problem::new("TLS is enabled, but there is no [[certificate]]");
         let help = "add\n[[certificate]]\nchain = \"fullchain.pem\"\nkey = \"privkey.pem\"\n\
+                    or [acme] to let tidegate get them from a certificate authority,\n\
                     or write tls = false here if a proxy in front terminates TLS";
         sink.report(&table.location, problem.help(help));
     }

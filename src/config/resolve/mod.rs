@@ -3,6 +3,7 @@
 //! rules.
 
 pub(crate) mod access_log;
+pub(crate) mod acme;
 pub(crate) mod address_rules;
 pub(crate) mod addresses;
 pub(crate) mod canary;
@@ -24,12 +25,14 @@ pub(crate) mod scope;
 pub(crate) mod trusted_proxies;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use self::addresses::ListenAddresses;
 use self::defaults::{count, value_or};
 use self::pools::Pools;
 use super::schema::ConfigFile;
 use super::schema::listener::CertificateTable;
+use super::settings::acme::AcmeSettings;
 use super::settings::{CertificateSettings, CertificateSource, Settings};
 use super::source_map::SourceMap;
 use super::toml::diagnostic::Problem;
@@ -48,11 +51,13 @@ pub(crate) fn validate(file: &ConfigFile, dir: &Path, sink: &mut DiagnosticSink<
     let prefixes = KeyPrefixes::default();
     let pools = Pools::new(file, dir, &addresses, sink);
     let (routes, top_level_policy) = routes::routes(file, dir, &pools, sink);
+    let acme = acme::acme(file, dir, sink);
     Settings {
         file: None,
         workers: workers(file, sink),
         listeners,
-        certificates: certificates(file, dir, sink),
+        certificates: certificates(file, acme.as_ref(), dir, sink),
+        acme,
         routes,
         pools: pools.into_named(),
         client_key: KeyPrefixes {
@@ -99,6 +104,7 @@ fn workers(file: &ConfigFile, sink: &mut DiagnosticSink<'_>) -> usize {
 
 fn certificates(
     file: &ConfigFile,
+    acme: Option<&AcmeSettings>,
     dir: &Path,
     sink: &mut DiagnosticSink<'_>,
 ) -> Vec<CertificateSettings> {
@@ -113,13 +119,17 @@ fn certificates(
             sink.report(&second.location, problem.help(help));
         }
     }
+    acme::check_certificates(file, sink);
     // A file whose path has an error keeps its place, so that errors of the others are reported at theirs.
     let path = |given: &Parsed<PathBuf>| dir.join(given.value().map_or(Path::new(""), |path| path));
-    let certificate = |table: &CertificateTable| CertificateSettings {
-        source: CertificateSource::Files { chain: path(&table.chain), key: path(&table.key) },
+    let certificate = |(index, table): (usize, &CertificateTable)| CertificateSettings {
+        source: match acme::ordered(table, acme, index) {
+            Some(ordered) => CertificateSource::Acme(Arc::new(ordered)),
+            None => CertificateSource::Files { chain: path(&table.chain), key: path(&table.key) },
+        },
         default: value_or(&table.default, false),
     };
-    tables.iter().map(certificate).collect()
+    tables.iter().enumerate().map(certificate).collect()
 }
 
 /// Whether `key` is a file of a certificate whose path has an error, so that nothing can be said about it.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::config::toml::diagnostic::Location;
 use crate::config::toml::reader::TableReader;
 use crate::config::toml::value::{Located, Parsed};
+use crate::config::values::acme::CertificateHost;
 use crate::config::values::address::AdminAddress;
 use crate::config::values::choices::RedirectChoice;
 use crate::config::values::head_limits::{HeadFields, HeadSize};
@@ -33,6 +34,10 @@ pub(crate) struct ListenerTable {
 
 /// The table `[[certificate]]`.
 pub(crate) struct CertificateTable {
+    pub(crate) acme: Parsed<bool>,
+    /// Of a certificate that is ordered.
+    pub(crate) names: Parsed<Vec<Located<CertificateHost>>>,
+    /// Of a certificate in files, as the key.
     pub(crate) chain: Parsed<PathBuf>,
     pub(crate) key: Parsed<PathBuf>,
     pub(crate) default: Parsed<bool>,
@@ -83,21 +88,22 @@ pub(crate) fn listener(table: &mut TableReader<'_, '_, '_>) -> ListenerTable {
 }
 
 pub(crate) fn certificate(table: &mut TableReader<'_, '_, '_>) -> CertificateTable {
-    let chain = table.get("chain");
-    let key = table.get("key");
-    CertificateTable {
-        chain: table.require(
-            "chain",
-            "write the path of its PEM file: chain = \"fullchain.pem\"",
-            chain,
-        ),
-        key: table.require(
-            "key",
-            "write the path of the private key's PEM file: key = \"privkey.pem\"",
-            key,
-        ),
-        default: table.get("default"),
+    let acme = table.get("acme");
+    let mut names = table.list("names");
+    let (mut chain, mut key) = (table.get("chain"), table.get("key"));
+    match acme.value() {
+        Some(true) => {
+            let help = "write the hosts that it is for: names = [\"chat.example.com\"]";
+            names = table.require("names", help, names);
+        }
+        Some(false) | None => {
+            let help = "write the path of its PEM file: chain = \"fullchain.pem\"";
+            chain = table.require("chain", help, chain);
+            let help = "write the path of the private key's PEM file: key = \"privkey.pem\"";
+            key = table.require("key", help, key);
+        }
     }
+    CertificateTable { acme, names, chain, key, default: table.get("default") }
 }
 
 pub(crate) fn admin(table: &mut TableReader<'_, '_, '_>) -> AdminTable {

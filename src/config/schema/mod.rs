@@ -2,6 +2,7 @@
 //! not applied and keys are not compared with each other. The functions in this folder are the only
 //! list of keys.
 
+pub(crate) mod acme;
 pub(crate) mod limits;
 pub(crate) mod listener;
 pub(crate) mod pool;
@@ -17,6 +18,7 @@ use super::toml::diagnostic::Location;
 use super::toml::reader::TableReader;
 use super::toml::sink::DiagnosticSink;
 use super::toml::value::Parsed;
+use crate::config::schema::acme::AcmeTable;
 use crate::config::schema::limits::{HeartbeatTable, LimitsTable};
 use crate::config::schema::listener::{AdminTable, CertificateTable, ControlTable, ListenerTable};
 use crate::config::schema::pool::PoolTable;
@@ -31,6 +33,7 @@ pub(crate) struct ConfigFile {
     pub(crate) server: ServerTable,
     pub(crate) listeners: Parsed<Vec<ListenerTable>>,
     pub(crate) certificates: Parsed<Vec<CertificateTable>>,
+    pub(crate) acme: AcmeTable,
     pub(crate) routes: Parsed<Vec<RouteTable>>,
     pub(crate) pools: Parsed<Vec<PoolTable>>,
     pub(crate) limits: LimitsTable,
@@ -55,6 +58,7 @@ impl ConfigFile {
             server: file.table("server", process::server),
             listeners: file.tables("listener", listener::listener),
             certificates: file.tables("certificate", listener::certificate),
+            acme: file.table("acme", acme::acme),
             routes: file.tables("route", route::route),
             pools: file.tables("pool", pool::pool),
             limits: file.table("limits", limits::limits),

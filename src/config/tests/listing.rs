@@ -36,6 +36,23 @@ chain = "/etc/a.pem"
 key = "/etc/a.key"
 default = true
 
+[[certificate]]
+names = ["a.example", "*.b.example"]
+acme = true
+
+[acme]
+accept_terms = true
+email = "admin@example.com"
+directory = "https://ca.example:14000/directory"
+ca = "/etc/acme-ca.pem"
+profile = "shortlived"
+eab_key_id = "kid-1"
+eab_key_file = "/etc/eab.key"
+state_directory = "/srv/state"
+until_issued = "self-signed"
+challenge = "dns-01"
+dns_hook = "/usr/local/bin/dns"
+
 [[route]]
 host = "*.example.com"
 path = "/ws"
@@ -267,7 +284,8 @@ fn every_known_key_is_listed() {
     };
     let known: BTreeSet<String> = known_keys().iter().filter(leaf).cloned().collect();
     let pool = "[[pool]]\nname = \"chat\"\nbackends = [\"127.0.0.1:9001\"]\ntls = true\n";
-    for text in [&format!("{EXAMPLE}{pool}"), FULL] {
+    let acme = "[acme]\naccept_terms = true\n";
+    for text in [&format!("{EXAMPLE}{pool}{acme}"), FULL] {
         let listed: BTreeSet<String> =
             effective(&parse(text)).iter().map(|key| without_indices(&key.key)).collect();
         assert_eq!(listed, known);

@@ -58,6 +58,7 @@ fn errors_replacing(old: &str, new: &str) -> Vec<String> {
     errors(&PLAIN.replace(old, new))
 }
 
+mod acme;
 mod choice;
 mod difference;
 mod foreign;

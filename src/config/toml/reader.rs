@@ -37,6 +37,11 @@ impl<'f, 'd, 't> TableReader<'f, 'd, 't> {
         result
     }
 
+    /// Whether the document has the table.
+    pub(crate) fn is_present(&self) -> bool {
+        self.entries.is_some()
+    }
+
     /// Path and header of the table.
     pub(crate) fn location(&self) -> &Location {
         &self.location

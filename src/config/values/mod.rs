@@ -1,5 +1,6 @@
 //! The value types of keys: addresses, networks, origins, durations, sizes, patterns, names.
 
+pub(crate) mod acme;
 pub(crate) mod address;
 pub(crate) mod address_mistake;
 pub mod backend_address;

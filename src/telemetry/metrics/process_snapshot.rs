@@ -65,10 +65,14 @@ pub struct NameSnapshot {
 pub struct CertificateValidity {
     /// Position of the `[[certificate]]` in the configuration file, from 0.
     pub index: usize,
+    /// The key of the configuration that names it, for warnings.
+    pub config_key: String,
     /// The first DNS name of the certificate; empty if it has none.
     pub name: String,
     /// Start of the validity period, in seconds since 1970.
     pub not_before: u64,
     /// Last second of the validity period, in seconds since 1970.
     pub not_after: u64,
+    /// Whether tidegate renews it.
+    pub renews_itself: bool,
 }

@@ -35,6 +35,17 @@ pub(in crate::tls) fn validity(chain: &[CertificateDer<'_>]) -> Option<(u64, u64
     }
 }
 
+/// Whether each certificate is followed by its issuer.
+pub(super) fn is_linked(chain: &[CertificateDer<'_>]) -> bool {
+    chain.windows(2).all(|pair| match pair {
+        [one, next] => match (EndEntityCert::try_from(one), EndEntityCert::try_from(next)) {
+            (Ok(one), Ok(next)) => one.issuer() == next.subject(),
+            (_, _) => false,
+        },
+        _ => true,
+    })
+}
+
 /// Problems for which some clients may reject this chain; it is sent as it is.
 pub(super) fn problems(chain: &[CertificateDer<'_>]) -> Vec<String> {
     // webpki parses any certificate as an end entity; it checks the rules for issuers later.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 use webpki::EndEntityCert;
 
-use crate::config::settings::RouteSettings;
+use crate::config::settings::{CertificateSource, RouteSettings};
 use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::config::values::patterns::HostPattern;
 use crate::tls::certs::{CertTable, chain};
@@ -31,6 +31,14 @@ enum Coverage {
 }
 
 impl CertTable {
+    /// The key of the configuration that names a certificate.
+    fn config_key(&self, index: usize) -> String {
+        match self.sources.get(index).map(|certificate| &certificate.source) {
+            Some(CertificateSource::Acme(ordered)) => ordered.requested_by.clone(),
+            Some(_) | None => format!("certificate[{index}].chain"),
+        }
+    }
+
     /// One diagnostic for each host that no certificate covers, at the first route with that host, and one
     /// for each certificate that covers no host.
     pub fn uncovered(&self, routes: &[RouteSettings]) -> Uncovered {
@@ -58,7 +66,12 @@ impl CertTable {
         let all_if = |covered| if covered { Coverage::All } else { Coverage::None };
         match host {
             HostPattern::Any => Coverage::All,
-            HostPattern::Subdomains(parent) if self.wildcard.contains_key(parent) => Coverage::All,
+            HostPattern::Subdomains(parent)
+                if self.wildcard.contains_key(parent)
+                    || self.is_ordered(&format!("*.{parent}")) =>
+            {
+                Coverage::All
+            }
             HostPattern::Subdomains(parent) => {
                 let is_below = |name: &String| is_below(name, parent);
                 let mut names = self.exact.keys().chain(self.wildcard.keys());
@@ -69,7 +82,9 @@ impl CertTable {
                 match ServerName::try_from(bare) {
                     // Clients send no server name for an IP address (RFC 6066 3).
                     Ok(address @ ServerName::IpAddress(_)) => all_if(self.default_covers(&address)),
-                    Ok(_) | Err(_) => all_if(self.covering(name).is_some()),
+                    Ok(_) | Err(_) => {
+                        all_if(self.covering(name).is_some() || self.is_ordered(name))
+                    }
                 }
             }
         }
@@ -92,7 +107,7 @@ impl CertTable {
                  clients accept one of another name"
             }
         };
-        let names = self.keys.iter().flat_map(|key| chain::names(&key.cert));
+        let names = self.keys.iter().flat_map(|(_, key)| chain::names(&key.cert));
         let names = match list(names) {
             names if names.is_empty() => String::new(),
             names => format!(" (the certificates are for {names})"),
@@ -103,7 +118,7 @@ impl CertTable {
     /// A warning for each certificate that covers none of the hosts and is not the default.
     fn unused(&self, routes: &[RouteSettings]) -> Vec<LateDiagnostic> {
         let mut found = Vec::new();
-        for (index, key) in self.keys.iter().enumerate() {
+        for (index, key) in &self.keys {
             let names = chain::names(&key.cert);
             let is_default = self.default.as_ref().is_some_and(|of| Arc::ptr_eq(of, key));
             let covers = |name: &String| routes.iter().any(|route| shares(name, &route.host));
@@ -114,7 +129,7 @@ impl CertTable {
                 "this certificate covers none of the routes' hosts; its names are {}",
                 list(names.into_iter())
             );
-            found.push(LateDiagnostic { key: format!("certificate[{index}].chain"), problem });
+            found.push(LateDiagnostic { key: self.config_key(*index), problem });
         }
         found
     }
@@ -178,7 +193,7 @@ mod tests {
             settings(&["a.example", "*.w.example", "10.0.0.2"], false),
             settings(&["127.0.0.1", "::1"], true),
         ];
-        let table = CertTable::load(&certificates).unwrap();
+        let table = CertTable::load(&certificates, None).unwrap();
         let found = table.uncovered(&routes(&[
             "a.example",
             "x.w.example",
@@ -215,7 +230,7 @@ mod tests {
             settings(&["a.example", "x.w.example"], false),
             settings(&["1.b", "2.b", "3.b", "4.b", "5.b", "6.b", "7.b"], false),
         ];
-        let table = CertTable::load(&certificates).unwrap();
+        let table = CertTable::load(&certificates, None).unwrap();
         let found = table.uncovered(&routes(&["c.example", "*.w.example", "*.a.example"]));
         let keys = |of: &[LateDiagnostic]| of.iter().map(|of| of.key.clone()).collect::<Vec<_>>();
         assert_eq!(keys(&found.faults), ["route[0].host", "route[2].host"]);

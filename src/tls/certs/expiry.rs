@@ -25,26 +25,31 @@ impl ExpiryStep {
         let Some(left) = state.not_after.checked_sub(now) else { return Some(Self::Expired) };
         let lifetime = state.not_after.saturating_sub(state.not_before);
         // A certificate for one week must not warn "less than 7 days" from its first second on.
-        let due = |days: &&u64| left <= *days * DAY && lifetime > 2 * *days * DAY;
+        // One that is renewed at a third of its lifetime is warned of only once that has failed.
+        let part = if state.renews_itself { 4 } else { 2 };
+        let due = |days: &&u64| left <= *days * DAY && lifetime > part * *days * DAY;
         STEPS.iter().find(due).map(|days| Self::Days(*days))
     }
 
     /// The warning for this stage, at the key of the certificate; `now` in seconds since 1970.
     pub fn warning(self, state: &CertificateValidity, now: u64) -> LateDiagnostic {
-        let key = format!("certificate[{}].chain", state.index);
-        LateDiagnostic { key, problem: self.problem(state, now) }
+        LateDiagnostic { key: state.config_key.clone(), problem: self.problem(state, now) }
     }
 
     fn problem(self, state: &CertificateValidity, now: u64) -> String {
         let name = if state.name.is_empty() { "no name" } else { &state.name };
         let (from, until) = (rfc3339(state.not_before), rfc3339(state.not_after));
+        let advice = match state.renews_itself {
+            true => "its renewal fails: see `tidegate ctl certs`",
+            false => "renew it",
+        };
         match self {
             Self::NotYetValid => format!(
                 "the certificate for {name} is not valid before {from}, and clients reject it; \
                  check the clock"
             ),
             Self::Expired => format!(
-                "the certificate for {name} expired at {until}, and clients reject it; renew it"
+                "the certificate for {name} expired at {until}, and clients reject it; {advice}"
             ),
             Self::Days(_) => {
                 let left = state.not_after.saturating_sub(now);
@@ -53,7 +58,7 @@ impl ExpiryStep {
                 let plural = if count == 1 { "" } else { "s" };
                 format!(
                     "the certificate for {name} expires in {count} {unit}{plural}, at {until}; \
-                     renew it"
+                     {advice}"
                 )
             }
         }
@@ -73,9 +78,11 @@ mod tests {
         let name = "chat.example".to_owned();
         CertificateValidity {
             index: 0,
+            config_key: "certificate[0].chain".into(),
             name,
             not_before: 1000 * DAY,
             not_after: (1000 + days) * DAY,
+            renews_itself: false,
         }
     }
 
@@ -106,6 +113,22 @@ mod tests {
             let mut steps = hours.filter_map(|now| ExpiryStep::of(&state, now));
             assert_eq!(steps.next(), Some(ExpiryStep::Days(first)), "{days}");
         }
+    }
+
+    #[test]
+    fn certificates_that_renew_themselves_warn_late() {
+        let days = |days| {
+            let state = CertificateValidity { renews_itself: true, ..valid_for(days) };
+            let hours = (state.not_before..state.not_after).step_by(HOUR as usize);
+            let mut steps = hours.filter_map(|now| ExpiryStep::of(&state, now));
+            steps.next()
+        };
+        assert_eq!(days(90), Some(ExpiryStep::Days(14)));
+        assert_eq!(days(64), Some(ExpiryStep::Days(14)));
+        assert_eq!(days(6), Some(ExpiryStep::Days(1)));
+        let state = CertificateValidity { renews_itself: true, ..valid_for(90) };
+        let problem = ExpiryStep::Expired.problem(&state, state.not_after + 1);
+        assert!(problem.ends_with("see `tidegate ctl certs`"), "{problem}");
     }
 
     // Requirements: CK02.

@@ -15,6 +15,7 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use rustls_pemfile::{Error as PemError, Item, read_one_from_slice};
 
 use super::chain;
+use super::extensions::leaf_extensions;
 use crate::config::settings::CertificateSource;
 use crate::sys::file_identity::FileIdentity;
 
@@ -54,11 +55,11 @@ pub struct FileState {
 impl FileState {
     /// The current state. A missing file has no identity.
     pub(super) fn now(source: &CertificateSource) -> Self {
-        match source {
-            CertificateSource::Files { chain, key } => {
-                Self { chain: FileIdentity::of(chain), key: FileIdentity::of(key) }
+        match source.files() {
+            Some((chain, key)) => {
+                Self { chain: FileIdentity::of(&chain), key: FileIdentity::of(&key) }
             }
-            CertificateSource::Memory { .. } => Self::default(),
+            None => Self::default(),
         }
     }
 }
@@ -105,6 +106,7 @@ fn read_once(source: &CertificateSource) -> Result<CertPair, Vec<CertProblem>> {
     let (chain_name, key_name) = names(source);
     let (chain_pem, key_pem) = match source {
         CertificateSource::Files { chain, key } => (pem(chain), pem(key)),
+        CertificateSource::Acme(ordered) => (pem(&ordered.chain()), pem(&ordered.key())),
         CertificateSource::Memory { chain, key } => {
             (Ok(chain.clone().into()), Ok(key.clone().into()))
         }
@@ -134,6 +136,8 @@ fn read_once(source: &CertificateSource) -> Result<CertPair, Vec<CertProblem>> {
         ))]
     })?;
     let problems = chain::problems(&key.cert).into_iter();
+    let must_staple = leaf_extensions(&key.cert).is_some_and(|of| of.must_staple);
+    let problems = problems.chain(must_staple.then(|| MUST_STAPLE.to_owned()));
     let mut warnings: Vec<CertProblem> =
         problems.map(|problem| CertProblem::chain(format!("{chain_name}: {problem}"))).collect();
     warnings.extend(world_accessible(source).map(CertProblem::key));
@@ -142,13 +146,9 @@ fn read_once(source: &CertificateSource) -> Result<CertPair, Vec<CertProblem>> {
 
 /// The files of a chain and of its key, for messages.
 fn names(source: &CertificateSource) -> (String, String) {
-    match source {
-        CertificateSource::Files { chain, key } => {
-            (chain.display().to_string(), key.display().to_string())
-        }
-        CertificateSource::Memory { .. } => {
-            ("the built-in chain".into(), "the built-in key".into())
-        }
+    match source.files() {
+        Some((chain, key)) => (chain.display().to_string(), key.display().to_string()),
+        None => ("the built-in chain".into(), "the built-in key".into()),
     }
 }
 
@@ -285,8 +285,8 @@ fn pem(path: &Path) -> Result<Vec<u8>, String> {
 
 /// A warning if every user of the machine may read or write the key.
 fn world_accessible(source: &CertificateSource) -> Option<String> {
-    let CertificateSource::Files { key, .. } = source else { return None };
-    let mode = fs::metadata(key).ok()?.mode() & 0o7777;
+    let (_, key) = source.files()?;
+    let mode = fs::metadata(&key).ok()?.mode() & 0o7777;
     let shown = key.display();
     (mode & 0o006 != 0).then(|| {
         format!(
@@ -311,6 +311,9 @@ pub(super) fn slow_rsa(source: &CertificateSource, key: &dyn SigningKey) -> Opti
         ))
     })
 }
+
+const MUST_STAPLE: &str = "the certificate requires a stapled OCSP response (must-staple), which tidegate does not send and \
+    many authorities no longer give: clients that follow it reject the certificate; order one without it";
 
 /// The size that certificate authorities require at least; larger keys are warned of.
 const RSA_BITS_MAX: usize = 2048;

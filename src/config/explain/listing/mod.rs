@@ -51,6 +51,7 @@ pub fn when_effective(key: &str) -> Option<AppliesTo> {
 static APPLIES_TO: LazyLock<HashMap<String, AppliesTo>> = LazyLock::new(|| {
     let text = "[[listener]]\naddress = \"127.0.0.1:1\"\n\
                 [[certificate]]\nchain = \"c\"\nkey = \"k\"\n\
+                [acme]\naccept_terms = true\n\
                 [[route]]\nhost = \"*\"\norigins = [\"*\"]\nbackends = [\"127.0.0.1:2\"]\n\
                 [[pool]]\nname = \"p\"\nbackends = [\"127.0.0.1:2\"]\ntls = true\n";
     let mut applies_to = HashMap::new();

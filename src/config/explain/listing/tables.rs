@@ -1,5 +1,7 @@
 //! The listing's rows for all tables except routes, `[limits]` and `[heartbeat]`.
 
+use std::path::PathBuf;
+
 use ipnet::IpNet;
 use ws::SessionPolicy;
 
@@ -10,6 +12,7 @@ use crate::config::explain::effect::AppliesTo;
 use crate::config::explain::effect::AppliesTo::{
     Connections, Drain, Immediately, Requests, Restart, Tunnels,
 };
+use crate::config::settings::acme::UntilIssued;
 use crate::config::settings::rates::ClientRate;
 use crate::config::settings::{
     AccessTarget, CertificateSource, ControlSocket, ERROR_PAGES, HttpsRedirect, LogFormat,
@@ -51,15 +54,49 @@ pub fn listener(settings: &Settings, index: usize) -> Option<KeyGroup> {
 pub fn certificate(settings: &Settings, index: usize) -> Option<KeyGroup> {
     let values = settings.certificates.get(index)?;
     let mut group = KeyGroup::new(format!("certificate[{index}]"));
-    let (chain, key) = match &values.source {
-        CertificateSource::Files { chain, key } => (text(chain.display()), text(key.display())),
+    let (files, names) = match &values.source {
+        CertificateSource::Files { chain, key } => {
+            (Some((text(chain.display()), text(key.display()))), &[][..])
+        }
         // The PEM text itself is never shown.
-        CertificateSource::Memory { .. } => (text("(memory)"), text("(memory)")),
+        CertificateSource::Memory { .. } => (Some((text("(memory)"), text("(memory)"))), &[][..]),
+        CertificateSource::Acme(ordered) => (None, ordered.names.as_slice()),
     };
-    group.add("chain", Connections, chain);
-    group.add("key", Connections, key);
+    // The first key tells certificates apart.
+    let is_ordered = files.is_none();
+    if let Some((chain, key)) = files {
+        group.add("chain", Connections, chain);
+        group.add("key", Connections, key);
+    }
+    group.add("names", Immediately, list(names.iter().cloned()));
+    group.add("acme", Immediately, plain(is_ordered));
     group.add("default", Connections, plain(values.default));
     Some(group)
+}
+
+/// The keys of `[acme]`, if the file has that table.
+fn acme(settings: &Settings) -> Option<KeyGroup> {
+    let values = settings.acme.as_ref()?;
+    let mut group = KeyGroup::new("acme");
+    let mut add = |name: &str, value: DisplayValue| group.add(name, Immediately, value);
+    let path = |path: Option<&PathBuf>| or_off(path, |path| text(path.display()));
+    let account = values.external_account.as_ref();
+    add("accept_terms", plain(true));
+    add("email", or_off(values.email.as_deref(), text));
+    add("directory", text(&values.directory));
+    add("ca", text(values.ca.as_ref().map_or("system".into(), |path| path.to_string_lossy())));
+    add("profile", or_off(values.profile.as_deref(), text));
+    add("eab_key_id", or_off(account.map(|account| &account.key_id), text));
+    add("eab_key_file", path(account.map(|account| &account.key_file)));
+    add("state_directory", text(values.state_directory.display()));
+    add("until_issued", text(name_of(&UntilIssued::NAMES, values.until_issued)));
+    add("challenge", text(values.challenge.as_str()));
+    add("dns_hook", path(values.dns_hook.as_ref()));
+    Some(group)
+}
+
+fn name_of<T: PartialEq>(names: &[(&'static str, T)], value: T) -> &'static str {
+    names.iter().find(|(_, of)| *of == value).map_or("", |(name, _)| *name)
 }
 
 /// The other tables: those listed before `[limits]` and `[heartbeat]`, and those after.
@@ -67,6 +104,7 @@ pub fn process(settings: &Settings) -> (Vec<KeyGroup>, Vec<KeyGroup>) {
     let mut server = KeyGroup::new("server");
     let workers = (!settings.source_map.workers_auto).then_some(settings.workers);
     server.add("workers", Restart, or_auto(workers, plain));
+    let leading = [server].into_iter().chain(acme(settings)).collect();
     let trailing = vec![
         timeouts(settings),
         concurrency(settings),
@@ -80,7 +118,7 @@ pub fn process(settings: &Settings) -> (Vec<KeyGroup>, Vec<KeyGroup>) {
         log(settings),
         access(settings),
     ];
-    (vec![server], trailing)
+    (leading, trailing)
 }
 
 fn timeouts(settings: &Settings) -> KeyGroup {

@@ -124,9 +124,9 @@ pub(super) const SYNONYMS: &[Synonym] = &[
         &["certificate[].key"],
     ),
     Synonym {
-        names: &["acme", "email", "letsencrypt", "certresolver", "certificates_resolvers"],
-        keys: &["certificate[]"],
-        note: "certificates come from files, for example from those of certbot",
+        names: &["letsencrypt", "certresolver", "certificates_resolvers", "auto_https"],
+        keys: &["acme"],
+        note: "accept_terms = true; certificates for the hosts of the routes are then ordered",
     },
     note(
         &["ssl_protocols", "ssl_ciphers", "ciphers", "cipher_suites", "min_version", "ssl_min_ver"],

@@ -1,0 +1,236 @@
+//! One attempt to get or to look after a certificate, under the lock of the state directory.
+
+use std::sync::Arc;
+
+use rustls::sign::CertifiedKey;
+use tracing::{debug, warn};
+
+use super::account::{self, AccountFiles};
+use super::failure::AcmeFailure;
+use super::order::{OrderContext, obtain, store};
+use super::record::{Backoff, CertRecord};
+use super::renewal_info::{certificate_id, renewal_window};
+use super::schedule::{backoff_end, record_failure};
+use super::state::AcmeState;
+use super::storage::{self, StateFolder};
+use super::transport::AcmeTransport;
+use crate::config::settings::acme::{AcmeCertificate, AcmeSettings};
+use crate::net::network::Net;
+use crate::tls::certs::issued::validity_of;
+
+/// Everything that an attempt needs.
+pub struct Attempt {
+    pub net: Arc<dyn Net>,
+    pub settings: AcmeSettings,
+    pub certificate: Arc<AcmeCertificate>,
+    /// The certificate in use.
+    pub issued: Option<Arc<CertifiedKey>>,
+    pub acme: Arc<AcmeState>,
+    pub task: AttemptTask,
+    /// What is known from before.
+    pub record: CertRecord,
+    pub directory: Backoff,
+    /// In `[0, 1)`.
+    pub random: f64,
+    /// The time of day, in seconds since 1970.
+    pub now: u64,
+}
+
+/// What an attempt does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptTask {
+    /// Orders the certificate. `is_requested` by an operator: whatever the back-off.
+    Order { is_requested: bool },
+    /// Asks the authority when to renew.
+    RenewalInfo,
+}
+
+/// The result of an attempt, with what is known afterwards.
+pub struct Attempted {
+    pub record: CertRecord,
+    pub directory: Backoff,
+    pub outcome: Result<AttemptOutcome, AcmeFailure>,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptOutcome {
+    /// Another process has the lock.
+    Busy,
+    /// There was nothing to do: another process has done it, or its back-off holds here as well.
+    Unneeded,
+    /// A certificate was issued and is in its files.
+    Issued,
+    /// The authority was asked when to renew.
+    Asked,
+}
+
+impl Attempt {
+    /// Runs the attempt. Blocks on files.
+    pub async fn run(mut self) -> Attempted {
+        let outcome = self.run_locked().await;
+        Attempted { record: self.record, directory: self.directory, outcome }
+    }
+
+    async fn run_locked(&mut self) -> Result<AttemptOutcome, AcmeFailure> {
+        let folder = StateFolder::new(&self.settings.state_directory);
+        let account = AccountFiles::new(folder.account(&self.settings.directory));
+        let locked = folder.lock();
+        if let Ok(None) = locked {
+            return Ok(AttemptOutcome::Busy);
+        }
+        let outcome = match locked.and_then(|lock| self.read_again(&account).map(|()| lock)) {
+            Ok(_lock) => {
+                let outcome = self.perform(&account).await;
+                self.finish(&account, outcome)
+            }
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = &outcome {
+            let lifetime = self.issued.as_deref().map(|issued| {
+                let (from, until) = validity_of(issued);
+                until.saturating_sub(from)
+            });
+            record_failure(
+                failure,
+                &mut self.record,
+                &mut self.directory,
+                lifetime,
+                self.random,
+                self.now,
+            );
+            self.store(&account);
+        }
+        outcome
+    }
+
+    /// Another process may have ordered in the meantime.
+    fn read_again(&mut self, account: &AccountFiles) -> Result<(), AcmeFailure> {
+        storage::finish_install(&self.certificate.folder)?;
+        let stored = read_record(&self.certificate)?;
+        // What could not be written is still known here.
+        if stored.issued_at > self.record.issued_at
+            || stored.backoff.failed_at >= self.record.backoff.failed_at
+        {
+            let is_new = stored.issued_at > self.record.issued_at;
+            self.record = stored;
+            if is_new && self.task == (AttemptTask::Order { is_requested: false }) {
+                self.task = AttemptTask::RenewalInfo;
+            }
+        }
+        let stored = account.record()?.backoff;
+        if stored.failed_at >= self.directory.failed_at {
+            self.directory = stored;
+        }
+        Ok(())
+    }
+
+    async fn perform(&mut self, account: &AccountFiles) -> Result<AttemptOutcome, AcmeFailure> {
+        let id = self.issued.as_deref().and_then(certificate_id);
+        let transport = AcmeTransport::new(self.net.clone(), self.settings.ca.as_deref())?;
+        match self.task {
+            AttemptTask::Order { is_requested } => {
+                let backoff = |of| backoff_end(of, self.now) > self.now;
+                let must_wait = backoff(&self.record.backoff) || backoff(&self.directory);
+                if must_wait && !is_requested {
+                    return Ok(AttemptOutcome::Unneeded);
+                }
+                self.order(transport, account, id).await.map(|()| AttemptOutcome::Issued)
+            }
+            AttemptTask::RenewalInfo => {
+                let Some(id) = id else { return Ok(AttemptOutcome::Unneeded) };
+                self.ask(&transport, &id).await;
+                Ok(AttemptOutcome::Asked)
+            }
+        }
+    }
+
+    async fn order(
+        &mut self,
+        transport: AcmeTransport,
+        account: &AccountFiles,
+        replaces: Option<String>,
+    ) -> Result<(), AcmeFailure> {
+        let mut client = account::open(transport, &self.settings, account).await?;
+        // A certificate of another authority is not replaced, as far as this one is concerned.
+        let replaces = replaces.filter(|_| self.record.directory == self.settings.directory);
+        let context = OrderContext {
+            settings: &self.settings,
+            certificate: &self.certificate,
+            account,
+            answers: &self.acme.answers,
+            replaces,
+            now: self.now,
+        };
+        let chain = obtain(&context, &mut client, &mut self.record).await?;
+        storage::install(&self.certificate.folder, &chain)?;
+        self.record = CertRecord {
+            directory: self.settings.directory.clone(),
+            issued_at: self.now,
+            ..CertRecord::default()
+        };
+        self.directory = Backoff::default();
+        Ok(())
+    }
+
+    /// Asks when to renew. A failure is none of the certificate: without a suggestion it is renewed in time as well.
+    async fn ask(&mut self, transport: &AcmeTransport, id: &str) {
+        let asked = renewal_window(transport, &self.settings.directory, id).await;
+        let record = &mut self.record;
+        let is_same = record.renewal_info_for == id;
+        (record.renewal_info_for, record.renewal_info_at) = (id.to_owned(), self.now);
+        match asked {
+            Ok((window, interval)) => {
+                debug!(certificate = self.certificate.name(), ?window, "renewal time suggested");
+                record.renewal_window = window;
+                record.renewal_info_every = interval.as_secs();
+            }
+            Err(failure) => {
+                let certificate = self.certificate.name();
+                debug!(certificate, error = %failure, "no renewal time suggested");
+                let asked = failure.retry_after.map_or(0, |delay| delay.as_secs());
+                record.renewal_window = record.renewal_window.take().filter(|_| is_same);
+                record.renewal_info_every = asked.clamp(INFO_RETRY_MIN, INFO_RETRY_MAX);
+            }
+        }
+    }
+
+    /// Stores what is known after success.
+    fn finish(
+        &self,
+        account: &AccountFiles,
+        outcome: Result<AttemptOutcome, AcmeFailure>,
+    ) -> Result<AttemptOutcome, AcmeFailure> {
+        if outcome.is_ok() {
+            self.store(account);
+        }
+        outcome
+    }
+
+    /// What cannot be written is still known to this process.
+    fn store(&self, account: &AccountFiles) {
+        let stored = store(&self.certificate, &self.record).and_then(|()| {
+            let mut record = account.record()?;
+            if record.backoff == self.directory {
+                return Ok(());
+            }
+            record.backoff = self.directory;
+            account.store(&record)
+        });
+        if let Err(failure) = stored {
+            warn!(error = %failure, "the state of a certificate cannot be stored");
+        }
+    }
+}
+
+/// Reads the record of a certificate. May block.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn read_record(certificate: &AcmeCertificate) -> Result<CertRecord, AcmeFailure> {
+    storage::read_json(&certificate.folder.join("state.json"))
+}
+
+/// When to ask again after a failure, in seconds.
+const INFO_RETRY_MIN: u64 = 3600;
+const INFO_RETRY_MAX: u64 = 24 * 3600;
