@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rustls::sign::CertifiedKey;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::account::{self, AccountFiles};
 use super::failure::AcmeFailure;
@@ -151,6 +151,13 @@ impl Attempt {
         account: &AccountFiles,
         replaces: Option<String>,
     ) -> Result<(), AcmeFailure> {
+        info!(
+            certificate = self.certificate.name(),
+            names = self.certificate.names.join(", "),
+            directory = self.settings.directory,
+            challenge = self.settings.challenge.as_str(),
+            "ACME: ordering a certificate"
+        );
         let mut client = account::open(transport, &self.settings, account).await?;
         // A certificate of another authority is not replaced, as far as this one is concerned.
         let replaces = replaces.filter(|_| self.record.directory == self.settings.directory);
@@ -181,13 +188,21 @@ impl Attempt {
         (record.renewal_info_for, record.renewal_info_at) = (id.to_owned(), self.now);
         match asked {
             Ok((window, interval)) => {
-                debug!(certificate = self.certificate.name(), ?window, "renewal time suggested");
+                let certificate = self.certificate.name();
+                debug!(certificate, ?window, "ACME: renewal time suggested");
+                let explanation = window.as_ref().and_then(|window| window.explanation.as_ref());
+                if let Some(explanation) = explanation.filter(|_| window != record.renewal_window) {
+                    info!(
+                        certificate,
+                        explanation, "ACME: the authority explains its renewal time"
+                    );
+                }
                 record.renewal_window = window;
                 record.renewal_info_every = interval.as_secs();
             }
             Err(failure) => {
                 let certificate = self.certificate.name();
-                debug!(certificate, error = %failure, "no renewal time suggested");
+                debug!(certificate, error = %failure, "ACME: no renewal time suggested");
                 let asked = failure.retry_after.map_or(0, |delay| delay.as_secs());
                 record.renewal_window = record.renewal_window.take().filter(|_| is_same);
                 record.renewal_info_every = asked.clamp(INFO_RETRY_MIN, INFO_RETRY_MAX);

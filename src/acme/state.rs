@@ -2,9 +2,11 @@
 //! answer challenges, and operators.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::record::LastError;
+use crate::telemetry::metrics::process_snapshot::{AcmeCertificateSnapshot, AcmeSnapshot};
 use crate::tls::challenges::ChallengeAnswers;
 
 /// Shared by all snapshots that order certificates.
@@ -16,6 +18,8 @@ pub struct AcmeState {
     status: Mutex<BTreeMap<String, OrderStatus>>,
     /// The certificates that operators have ordered.
     requested: Mutex<BTreeSet<String>>,
+    /// Orders that have failed, and those that have not.
+    ended: [AtomicU64; 2],
 }
 
 /// An ordered certificate, as operators see it. Times are in seconds since 1970.
@@ -51,6 +55,24 @@ impl AcmeState {
     /// The status of all certificates, by their first names.
     pub fn status(&self) -> BTreeMap<String, OrderStatus> {
         locked(&self.status).clone()
+    }
+
+    /// Counts an order.
+    pub fn count(&self, is_issued: bool) {
+        self.ended[usize::from(is_issued)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What metrics show.
+    pub fn snapshot(&self) -> AcmeSnapshot {
+        let [failed, issued] = [0, 1].map(|index: usize| self.ended[index].load(Ordering::Relaxed));
+        let certificates =
+            self.status().into_iter().map(|(name, status)| AcmeCertificateSnapshot {
+                name,
+                is_issued: status.not_after.is_some(),
+                failures: status.failures,
+                next_order: status.next_order,
+            });
+        AcmeSnapshot { issued, failed, certificates: certificates.collect() }
     }
 
     /// Asks for an order now, whatever the back-off.

@@ -217,7 +217,13 @@ The configuration, see \fBproxy.toml\fR(5).
 .TP
 .I /run/tidegate/control.sock
 The control socket of the shipped unit, for \fBtidegate ctl\fR.
+.TP
+.I /var/lib/tidegate/acme
+Accounts, certificates and keys that \fB[acme]\fR has ordered.
 .SH ENVIRONMENT
+.TP
+.B STATE_DIRECTORY
+The directory of ordered certificates if \fBacme.state_directory\fR is not set.
 .TP
 .B RUNTIME_DIRECTORY
 The directory of the control socket if \fBcontrol.socket\fR is "auto".

@@ -4,6 +4,7 @@
 //! [`Response`](response::Response), and the end of the reply is the end of the connection. JSON
 //! names are stable, because scripts depend on them.
 
+pub mod certificates;
 pub mod place;
 pub mod response;
 
@@ -83,6 +84,13 @@ pub enum ControlRequest {
         /// Whether it is switched on.
         on: bool,
     },
+    /// Lists the certificates: [`CertificateList`](certificates::CertificateList).
+    Certs,
+    /// Orders a certificate now, whatever the back-off: [`OrderRequested`](certificates::OrderRequested).
+    Renew {
+        /// One of its names.
+        name: String,
+    },
     /// Streams the frame headers of a tunnel until it ends: one
     /// [`FrameEvent`](response::FrameEvent) per line.
     Tail {
@@ -144,11 +152,13 @@ impl ControlRequest {
             Self::Maintenance { route, on } => {
                 format!("maintenance of route {route}: {}", if *on { "on" } else { "off" })
             }
+            Self::Renew { name } => format!("renew the certificate of {name}"),
             Self::Reload => "reload".to_owned(),
             Self::LogLevel { level: Some(level) } => format!("log level {level}"),
             Self::Status
             | Self::Sessions { .. }
             | Self::Session { .. }
+            | Self::Certs
             | Self::Tail { .. }
             | Self::Explain { .. }
             | Self::Diff { .. }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use ws::CLOSE_REASON_MAX;
 
+use super::arg_values::{LogLevelArg, SwitchArg, WeightArg, weight};
 use crate::config::values::units::{PerSecond, parse_duration};
 use crate::control_protocol::{CloseRequest, DrainPacing, DrainScope, Selection};
 
@@ -118,6 +119,16 @@ pub enum CtlCommand {
         /// The new state.
         #[arg(value_name = "on|off")]
         state: SwitchArg,
+    },
+    /// List certificates: names, source, expiry, next order, and why the last one failed.
+    Certs,
+    /// Order a certificate of `[acme]` now, without waiting for its renewal or after a failure.
+    ///
+    /// The certificate in use stays active until the new one is issued. Certificate authorities limit the orders for a
+    /// name, Let's Encrypt to five in a week.
+    Renew {
+        /// One of the names of the certificate.
+        name: String,
     },
     /// Follow the frames of a tunnel: time, sender, opcode and length, never the payload.
     Tail {
@@ -325,67 +336,12 @@ impl From<ScopeArgs> for DrainScope {
     }
 }
 
-/// Value of the weight argument.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WeightArg {
-    /// The weight of the configuration file.
-    File,
-    /// A weight relative to the other backends of a route.
-    Value(u32),
-}
-
-/// The two states of a switch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum SwitchArg {
-    /// Switched on.
-    On,
-    /// Switched off.
-    Off,
-}
-
-/// The log levels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogLevelArg {
-    /// Failures.
-    Error,
-    /// Conditions that may lead to failures.
-    Warn,
-    /// Events of the process.
-    Info,
-    /// Events of single connections.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
-impl LogLevelArg {
-    /// The value of `log.level`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-        }
-    }
-}
-
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn required_selection(names: &'static [&'static str]) -> ArgGroup {
     ArgGroup::new("selection").args(names).required(true).multiple(true)
-}
-
-fn weight(text: &str) -> Result<WeightArg, String> {
-    match text {
-        "file" => Ok(WeightArg::File),
-        _ => text.parse().map(WeightArg::Value).map_err(|_| {
-            "write a whole number, or \"file\" for the weight of the configuration file".to_owned()
-        }),
-    }
 }
 
 fn reason(text: &str) -> Result<String, String> {

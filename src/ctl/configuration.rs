@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::args::LogLevelArg;
+use super::arg_values::LogLevelArg;
 use super::format::count;
 use super::output::{CommandFailure, Output, write_line};
 use super::table::{Align, TextTable, sanitize};

@@ -1,7 +1,9 @@
 //! `tidegate ctl`, the client of the control socket. Each command sends one or a few requests and
 //! formats the responses.
 
+pub mod arg_values;
 pub mod args;
+pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod commands;
 pub(crate) mod configuration;
@@ -18,7 +20,8 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use self::args::{CtlCommand, SwitchArg, WeightArg};
+use self::arg_values::{SwitchArg, WeightArg};
+use self::args::CtlCommand;
 use self::client::ControlClient;
 use self::output::{CommandFailure, Output, write_line};
 use crate::control_protocol::place::{CONTROL_SOCKET, RUNTIME_FOLDER, runtime_directory};
@@ -76,6 +79,8 @@ fn run(output: &Output, command: CtlCommand) -> Result<(), CommandFailure> {
         CtlCommand::Maintenance { route, state } => {
             commands::maintenance(output, route, state == SwitchArg::On)
         }
+        CtlCommand::Certs => certificates::list(output),
+        CtlCommand::Renew { name } => certificates::renew(output, name),
         CtlCommand::Tail { session } => tail::tail(output, session),
         CtlCommand::Explain { url, origin, address, headers } => {
             let address = address.map(|address| address.to_string());

@@ -190,9 +190,15 @@ impl StatusView<'_> {
     fn certificate(&self, certificate: &StatusView<'_>) -> String {
         let left = certificate.float("/not_after") - self.float("/now");
         let name = certificate.text("/name");
-        match left > 0.0 {
-            true => format!("{name}, valid for {}", age((left * 1000.0) as u64)),
-            false => format!("{name}, EXPIRED"),
+        let is_issued = certificate.0.pointer("/not_after").is_some_and(|at| !at.is_null());
+        let validity = match left > 0.0 {
+            true => format!("valid for {}", age((left * 1000.0) as u64)),
+            false if is_issued => "EXPIRED".to_owned(),
+            false => "NOT ISSUED".to_owned(),
+        };
+        match certificate.0.pointer("/order/last_error/text").and_then(Value::as_str) {
+            Some(error) => format!("{name}, {validity}; last order failed: {}", sanitize(error)),
+            None => format!("{name}, {validity}"),
         }
     }
 

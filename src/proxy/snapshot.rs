@@ -2,18 +2,20 @@
 //! completely or not at all. State that must survive (metrics, health, rates) is carried over from
 //! the previous snapshot.
 
+mod outside;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use rustls::server::ProducesTickets;
 
+use self::outside::{Outside, certificates, outside, tls_terminator, uncovered};
 use super::capacity::Capacity;
 use super::route::Route;
 use super::routing_table::RoutingTable;
 use super::shared_backends::{BackendsOwner, SharedBackends};
 use crate::acme::state::AcmeState;
 use crate::admission::rate::ClientRates;
-use crate::config::settings::pool::PoolSettings;
 use crate::config::settings::{ListenerSettings, Settings};
 use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::config::trusted_proxies::TrustedProxies;
@@ -25,7 +27,6 @@ use crate::telemetry::metrics::backend_state::BackendState;
 use crate::telemetry::metrics::handles::ListenerCounts;
 use crate::telemetry::metrics::process_snapshot::{BackendSnapshot, NameSnapshot};
 use crate::tls::certs::CertTable;
-use crate::tls::certs::coverage::Uncovered;
 use crate::tls::pool::PoolTlsClients;
 use crate::tls::terminate::TlsTerminator;
 use crate::upstream::backend_name::ListedName;
@@ -155,7 +156,7 @@ impl Snapshot {
         &self,
         ticketer: &Arc<dyn ProducesTickets>,
     ) -> Result<Self, Vec<LateDiagnostic>> {
-        let certs = certificates(&self.settings, Some(self))?;
+        let certs = certificates(&self.settings, self.certs())?;
         let uncovered = uncovered(&self.settings, &certs);
         // A certificate that lost a name must not keep the others from being renewed.
         let uncovered = [uncovered.faults, uncovered.warnings].concat();
@@ -216,7 +217,7 @@ impl Snapshot {
             trusted_proxies,
             pin_keys,
             mut errors,
-        } = outside(settings, previous, descriptors);
+        } = outside(settings, previous.and_then(Self::certs), descriptors);
         let mut warnings = pool_tls.warnings().to_vec();
         if let Some(certs) = &certs {
             warnings.extend(certs.warnings().iter().cloned());
@@ -334,87 +335,4 @@ fn idle_places(metrics: &Metrics, capacity: &Capacity) -> IdlePlaces {
         closing: metrics.closing_backend_connections.clone(),
         max: capacity.idle_backend_connections,
     }
-}
-
-/// What is outside the configuration file, as far as it can be used, and what cannot.
-struct Outside {
-    capacity: Option<Capacity>,
-    certs: Option<CertTable>,
-    pool_tls: PoolTlsClients,
-    error_pages: Option<ErrorPages>,
-    trusted_proxies: Option<TrustedProxies>,
-    pin_keys: Vec<Option<PinKeys>>,
-    errors: Vec<LateDiagnostic>,
-}
-
-fn outside(settings: &Settings, previous: Option<&Snapshot>, descriptors: usize) -> Outside {
-    let mut errors = Vec::new();
-    let capacity = Capacity::new(&settings.concurrency, settings.listeners.len(), descriptors);
-    let capacity = capacity.map_err(|more| errors.extend(more)).ok();
-    errors.extend(settings.check_access_log_target());
-    let certs = certificates(settings, previous);
-    let certs = certs.map_err(|more| errors.extend(more)).ok();
-    let pool_tls = PoolTlsClients::load(&settings.pools, &mut errors);
-    let error_pages = ErrorPages::load(&settings.error_pages);
-    let error_pages = error_pages.map_err(|more| errors.extend(more)).ok();
-    let trusted_proxies = TrustedProxies::load(&settings.trusted_proxies);
-    let trusted_proxies = trusted_proxies.map_err(|more| errors.extend(more)).ok();
-    let pin_keys = pin_keys(settings, &mut errors);
-    Outside { capacity, certs, pool_tls, error_pages, trusted_proxies, pin_keys, errors }
-}
-
-/// The certificates of the file, and those that are ordered for hosts that none of them covers.
-fn certificates(
-    settings: &Settings,
-    previous: Option<&Snapshot>,
-) -> Result<CertTable, Vec<LateDiagnostic>> {
-    let previous = previous.and_then(Snapshot::certs);
-    let mut certs = CertTable::load(&settings.certificates, previous)?;
-    if let Some(acme) = &settings.acme {
-        certs.order_uncovered(acme, &settings.routes, previous);
-    }
-    Ok(certs)
-}
-
-/// The keys of the pin cookie of each pool, if it has one.
-fn pin_keys(settings: &Settings, errors: &mut Vec<LateDiagnostic>) -> Vec<Option<PinKeys>> {
-    let keys = |(index, pool): (usize, &Arc<PoolSettings>)| {
-        let file = &pool.choice.pin.as_ref()?.key_file;
-        let loaded = PinKeys::load(file).map_err(|problem| {
-            let (key, problem) =
-                (format!("pool[{index}].pin.key_file"), format!("{}: {problem}", file.display()));
-            errors.push(LateDiagnostic { key, problem });
-        });
-        loaded.ok()
-    };
-    settings.pools.iter().enumerate().map(keys).collect()
-}
-
-/// Which hosts and certificates do not fit. Nothing is a fault if a listener without TLS serves all hosts; one
-/// that redirects to `https` does not.
-fn uncovered(settings: &Settings, certs: &CertTable) -> Uncovered {
-    let mut listeners = settings.listeners.iter();
-    if !listeners.clone().any(|listener| listener.tls) {
-        return Uncovered::default();
-    }
-    let mut found = certs.uncovered(&settings.routes);
-    if listeners.any(|listener| !listener.tls && listener.redirect.is_none()) {
-        found.warnings.append(&mut found.faults);
-    }
-    found
-}
-
-/// The terminator; absent if no listener uses TLS.
-fn tls_terminator(
-    settings: &Settings,
-    certs: CertTable,
-    ticketer: &Arc<dyn ProducesTickets>,
-    acme: Option<&AcmeState>,
-) -> Result<Option<TlsTerminator>, LateDiagnostic> {
-    if !settings.listeners.iter().any(|listener| listener.tls) {
-        return Ok(None);
-    }
-    TlsTerminator::new(certs, ticketer.clone(), acme.map(|acme| acme.answers.clone()))
-        .map(Some)
-        .map_err(|error| LateDiagnostic { key: "listener".into(), problem: error.to_string() })
 }

@@ -21,7 +21,6 @@ use crate::acme::state::{AcmeState, OrderStatus};
 use crate::acme::storage::finish_install;
 use crate::config::settings::acme::{AcmeCertificate, AcmeSettings};
 use crate::net::network::Net;
-use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
 use crate::sessions::drain_plan::Phase;
 use crate::sys::clock::wall;
@@ -81,7 +80,7 @@ impl CertificateOrders {
             let due = planned.into_iter().min_by_key(|planned| planned.at);
             let wait = match due {
                 Some(planned) if planned.at <= now => {
-                    self.attempt(state, &snapshot, acme, settings, planned).await
+                    self.attempt(state, acme, settings, planned).await
                 }
                 Some(planned) => Duration::from_secs(planned.at - now).min(LOOK_INTERVAL),
                 None => LOOK_INTERVAL,
@@ -161,7 +160,10 @@ impl CertificateOrders {
                 is_ordering: false,
                 not_after: validity.map(|(_, until)| until),
                 next_order: order_at.max(now),
-                failures: record.backoff.failures,
+                failures: match record.last_error {
+                    Some(_) => record.backoff.failures.max(self.directory.failures),
+                    None => 0,
+                },
                 last_error: record.last_error,
             };
             status.insert(certificate.name().to_owned(), row);
@@ -173,25 +175,15 @@ impl CertificateOrders {
     async fn attempt(
         &mut self,
         state: &Arc<ProxyState>,
-        snapshot: &Snapshot,
         acme: &Arc<AcmeState>,
         settings: &AcmeSettings,
         planned: PlannedAttempt,
     ) -> Duration {
         let OrderedCert { certificate, issued } = planned.certificate;
         let name = certificate.name();
-        let is_order = planned.task != AttemptTask::RenewalInfo;
-        if is_order {
+        if planned.task != AttemptTask::RenewalInfo {
             acme.take_request(name);
             acme.update(name, |status| status.is_ordering = true);
-            info!(
-                certificate = name,
-                names = certificate.names.join(", "),
-                directory = settings.directory,
-                challenge = settings.challenge.as_str(),
-                generation = snapshot.generation,
-                "ACME: ordering a certificate"
-            );
         }
         let net: &dyn Net = &*state.net;
         let attempt = Attempt {
@@ -223,13 +215,14 @@ impl CertificateOrders {
             acme.request(name);
         }
         let is_first = issued.is_none();
-        self.finish(state, &certificate, is_first, attempted)
+        self.finish(state, acme, &certificate, is_first, attempted)
     }
 
     /// Keeps and logs the result of an attempt.
     fn finish(
         &mut self,
         state: &ProxyState,
+        acme: &AcmeState,
         certificate: &AcmeCertificate,
         is_first: bool,
         attempted: Attempted,
@@ -241,11 +234,13 @@ impl CertificateOrders {
             Ok(AttemptOutcome::Busy) => BUSY_INTERVAL,
             Ok(AttemptOutcome::Unneeded | AttemptOutcome::Asked) => Duration::ZERO,
             Ok(AttemptOutcome::Issued) => {
+                acme.count(true);
                 info!(certificate = name, "ACME: certificate issued");
                 // Shorter if it is in use before.
                 SWAP_INTERVAL
             }
             Err(failure) => {
+                acme.count(false);
                 let next = backoff_end(&record.backoff, now).max(backoff_end(&directory, now));
                 warn!(
                     certificate = name,

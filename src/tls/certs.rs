@@ -103,6 +103,16 @@ impl CertTable {
         &self.files
     }
 
+    /// Where every certificate comes from, and the certificate if there is one.
+    pub fn listed(&self) -> impl Iterator<Item = (&CertificateSource, Option<&CertifiedKey>)> {
+        // In the order of their positions.
+        let mut keys = self.keys.iter().peekable();
+        self.sources.iter().enumerate().map(move |(index, certificate)| {
+            let key = keys.next_if(|(position, _)| *position == index);
+            (&certificate.source, key.map(|(_, key)| &**key))
+        })
+    }
+
     /// The present state of the certificate files.
     pub fn current_file_states(&self) -> Vec<FileState> {
         self.sources.iter().map(|certificate| FileState::now(&certificate.source)).collect()

@@ -93,11 +93,11 @@ impl TlsTerminator {
     ) -> Result<TlsConnection, DropReason> {
         let config = if offers_http2 { &self.http2_config } else { &self.config };
         let engine =
-            ServerEngine::new(config).map_err(|error| drop_reason(io::Error::other(error)))?;
+            ServerEngine::new(config).map_err(|error| self.drop_reason(io::Error::other(error)))?;
         let mut stream = timeout(limit, UnbufferedTls::accept(io, engine))
             .await
             .map_err(|_| DropReason::TlsTimeout)?
-            .map_err(drop_reason)?;
+            .map_err(|error| self.drop_reason(error))?;
         let engine = stream.engine_mut();
         let name = engine.take_server_name();
         let state = engine.common_state();
@@ -109,6 +109,18 @@ impl TlsTerminator {
         };
         let info = tls_info(name.as_deref(), state);
         Ok(TlsConnection { stream, info, protocol })
+    }
+
+    fn drop_reason(&self, error: io::Error) -> DropReason {
+        let reason = drop_reason(error);
+        if let DropReason::TlsFailed(text) = &reason
+            && text == NO_CERTIFICATE
+            && self.certs.ordered().iter().any(|of| of.issued.is_none())
+        {
+            let hint = "some have not been issued yet (see `tidegate ctl certs`)";
+            return DropReason::TlsFailed(format!("{text}; {hint}"));
+        }
+        reason
     }
 
     /// The certificates that clients are shown.
@@ -140,11 +152,7 @@ fn drop_reason(error: io::Error) -> DropReason {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
         // rustls has no error variant for this, only the text.
         Some(TlsError::General(text)) if text.contains("no server certificate chain") => {
-            DropReason::TlsFailed(
-                "no certificate matches: the client sent no server name, or one that no \
-                 certificate covers, and none is marked `default = true`"
-                    .into(),
-            )
+            DropReason::TlsFailed(NO_CERTIFICATE.into())
         }
         Some(TlsError::InvalidMessage(InvalidMessage::InvalidContentType)) => {
             DropReason::TlsFailed(
@@ -171,6 +179,8 @@ fn drop_reason(error: io::Error) -> DropReason {
     }
 }
 
+const NO_CERTIFICATE: &str = "no certificate matches: the client sent no server name, or one that no \
+     certificate covers, and none is marked `default = true`";
 /// Identifiers of ALPN (RFC 7301 6, RFC 9113 3.2).
 const HTTP1: &[u8] = b"http/1.1";
 const HTTP2: &[u8] = b"h2";

@@ -2,6 +2,7 @@
 //! is the only way to change a running process, apart from signals. [`crate::control_protocol`] defines the
 //! messages.
 
+mod certificates;
 mod commands;
 mod effective_config;
 mod explain;

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::hypothetical_request::HypotheticalRequest;
 use super::response_writer::ResponseWriter;
-use super::{commands, effective_config, explain, selection, session_list, tail};
+use super::{certificates, commands, effective_config, explain, selection, session_list, tail};
 use crate::admin::status::cache::StatusCache;
 use crate::control_protocol::response::{
     CommandError, CommandErrorKind, DrainResult, ReloadResult,
@@ -74,6 +74,12 @@ impl ControlService {
                     move |state: Arc<ProxyState>| commands::set_maintenance(&state, &route, on);
                 reply.ok(&self.run_blocking(set).await??).await;
             }
+            ControlRequest::Certs => {
+                reply.ok(&self.run_blocking(|state| certificates::list(&state)).await?).await;
+            }
+            ControlRequest::Renew { name } => {
+                reply.ok(&certificates::renew(state, &name)?).await;
+            }
             ControlRequest::Tail { session } => tail::tail(state, session, reply).await?,
             ControlRequest::Explain { url, origin, address, headers } => {
                 let (origin, address) = (origin.as_deref(), address.as_deref());
@@ -89,9 +95,7 @@ impl ControlService {
                     changes.map_err(|error| rejected("a reload would be rejected", &error))?;
                 reply.ok(&changes).await;
             }
-            ControlRequest::Config => {
-                reply.ok(&effective_config::config(state)).await;
-            }
+            ControlRequest::Config => drop(reply.ok(&effective_config::config(state)).await),
             ControlRequest::LogLevel { level } => {
                 reply.ok(&effective_config::log_level(level.as_deref())?).await;
             }

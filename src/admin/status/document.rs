@@ -39,6 +39,7 @@ pub fn process_snapshot(state: &ProxyState) -> ProcessSnapshot {
         reload: reload.unwrap_or((state.started_at, true)),
         backends: snapshot.backend_snapshots(),
         names: snapshot.name_snapshots(),
+        acme: snapshot.acme.as_ref().map(|acme| acme.snapshot()),
         certificates: snapshot.tls.as_ref().map_or(vec![], |tls| tls.certs().validities().to_vec()),
         usage: ProcessUsage::read(),
         lines_lost: lines_lost(),
@@ -237,9 +238,19 @@ fn change(change: &Change) -> Value {
 
 fn certificates(snapshot: &Snapshot) -> Value {
     let states = snapshot.tls.as_ref().map_or(&[][..], |tls| tls.certs().validities());
-    let row =
-        |state: &CertificateValidity| json!({ "name": state.name, "not_after": state.not_after });
-    states.iter().map(row).collect()
+    let row = |state: &CertificateValidity| json!({ "name": state.name, "not_after": state.not_after, "order": null });
+    let files = states.iter().filter(|state| !state.renews_itself).map(row);
+    let ordered = snapshot.acme.iter().flat_map(|acme| acme.status()).map(|(name, status)| {
+        let error = status.last_error.map(|error| json!({ "at": error.at, "text": error.text }));
+        let order = json!({
+            "in_progress": status.is_ordering,
+            "next": status.next_order,
+            "failures": status.failures,
+            "last_error": error,
+        });
+        json!({ "name": name, "not_after": status.not_after, "order": order })
+    });
+    files.chain(ordered).collect()
 }
 
 /// Routes listed for a cause.

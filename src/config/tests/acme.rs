@@ -39,7 +39,7 @@ fn ordered_certificates_have_a_folder_by_their_first_name() {
         .iter()
         .map(|certificate| match &certificate.source {
             CertificateSource::Acme(ordered) => ordered.clone(),
-            other => panic!("{other:?}"),
+            CertificateSource::Files { .. } | CertificateSource::Memory { .. } => panic!(),
         })
         .collect();
     assert_eq!(ordered[0].names, ["*.b.example", "b.example"]);
@@ -47,6 +47,18 @@ fn ordered_certificates_have_a_folder_by_their_first_name() {
     assert_eq!(ordered[1].folder, Path::new("/etc/s/acme/certificates/b.example"));
     assert_eq!(ordered[1].requested_by, "certificate[1].names");
     assert_eq!(settings.acme.unwrap().dns_hook.unwrap(), Path::new("/etc/hook"));
+}
+
+#[test]
+fn added_table_is_one_change() {
+    let before = parse(&PLAIN.replace("443", "444"));
+    let after = parse(&format!("{PLAIN}{TERMS}email = \"a@example.com\"\n").replace("443", "444"));
+    for (before, after) in [(&before, &after), (&after, &before)] {
+        let changes = changes(before, after);
+        assert_eq!(changes.len(), 1, "{changes:?}");
+        assert_eq!((&*changes[0].section, &*changes[0].action), ("acme", "changed"));
+        assert!(changes[0].effect.starts_with("takes effect immediately"), "{changes:?}");
+    }
 }
 
 #[test]

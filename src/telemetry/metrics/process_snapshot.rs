@@ -28,6 +28,8 @@ pub struct ProcessSnapshot {
     pub names: Vec<NameSnapshot>,
     /// All certificates of the active configuration.
     pub certificates: Vec<CertificateValidity>,
+    /// Orders of certificates; `None` if none are ordered.
+    pub acme: Option<AcmeSnapshot>,
     /// Memory and file descriptors in use.
     pub usage: ProcessUsage,
     /// Log lines and access records that could not be written.
@@ -58,6 +60,30 @@ pub struct NameSnapshot {
     pub addresses: usize,
     /// Successful and failed lookups.
     pub lookups: [u64; 2],
+}
+
+/// Orders of certificates.
+#[derive(Clone, Debug, Default)]
+pub struct AcmeSnapshot {
+    /// Orders that ended with a certificate.
+    pub issued: u64,
+    /// Orders that failed.
+    pub failed: u64,
+    /// The certificates that are ordered.
+    pub certificates: Vec<AcmeCertificateSnapshot>,
+}
+
+/// A certificate that is ordered.
+#[derive(Clone, Debug)]
+pub struct AcmeCertificateSnapshot {
+    /// Its first name.
+    pub name: String,
+    /// Whether one has been issued.
+    pub is_issued: bool,
+    /// Failed orders since the last success.
+    pub failures: u32,
+    /// When it is ordered next, in seconds since 1970.
+    pub next_order: u64,
 }
 
 /// The validity period of a certificate (RFC 5280 4.1.2.5).

@@ -49,6 +49,7 @@ impl Collector for Scrape {
         self.limit_metrics(&mut text)?;
         self.backend_metrics(&mut text)?;
         self.config_metrics(&mut text)?;
+        self.acme_metrics(&mut text)?;
         self.process_metrics(&mut text)
     }
 }
@@ -375,6 +376,7 @@ fn rows<'a>(
     })
 }
 
+mod acme;
 mod process;
 #[cfg(test)]
 mod tests {

@@ -43,6 +43,11 @@ pub fn validity_of(key: &CertifiedKey) -> (u64, u64) {
     chain::validity(&key.cert).unwrap_or_default()
 }
 
+/// The names of a certificate.
+pub fn names_of(key: &CertifiedKey) -> Vec<String> {
+    chain::names(&key.cert)
+}
+
 /// Whether a certificate is for all of these names.
 pub fn covers(key: &CertifiedKey, names: &[String]) -> bool {
     let covered = chain::names(&key.cert);

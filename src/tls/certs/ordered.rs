@@ -118,3 +118,124 @@ impl CertTable {
 fn is_address(host: &str) -> bool {
     host.starts_with('[') || host.parse::<std::net::Ipv4Addr>().is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::config::settings::Settings;
+
+    struct StateDirectory(PathBuf);
+
+    impl StateDirectory {
+        fn new(name: &str) -> Self {
+            let name = format!("tidegate-ordered-{name}-{}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            let _ = fs::remove_dir_all(&path);
+            Self(path)
+        }
+
+        /// Settings with these hosts of routes, and keys of `[acme]`.
+        fn settings(&self, hosts: &[&str], keys: &str) -> Settings {
+            let mut text = format!(
+                "[[listener]]\naddress = \"127.0.0.1:0\"\n[acme]\naccept_terms = true\n\
+                 state_directory = \"{}\"\n{keys}\n",
+                self.0.display()
+            );
+            for (n, host) in hosts.iter().enumerate() {
+                text.push_str(&format!(
+                    "[[route]]\nhost = \"{host}\"\npath = \"/{n}\"\norigins = [\"missing\"]\n\
+                     backends = [\"127.0.0.1:9\"]\n"
+                ));
+            }
+            Settings::parse(&text, "proxy.toml").unwrap()
+        }
+
+        /// Puts a certificate in its files.
+        fn issue(&self, name: &str) {
+            let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+            let folder = self.0.join("acme/certificates").join(name);
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("chain.pem"), made.cert.pem()).unwrap();
+            fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+        }
+    }
+
+    impl Drop for StateDirectory {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn load(settings: &Settings, previous: Option<&CertTable>) -> CertTable {
+        let mut table = CertTable::load(&settings.certificates, previous).unwrap();
+        let acme = settings.acme.as_ref().unwrap();
+        table.order_uncovered(acme, &settings.routes, previous);
+        table
+    }
+
+    fn ordered(table: &CertTable) -> Vec<String> {
+        table.ordered().iter().map(|of| of.certificate.names.join(" ")).collect()
+    }
+
+    #[test]
+    fn hosts_that_nothing_covers_are_ordered() {
+        let folder = StateDirectory::new("hosts");
+        let hosts =
+            ["a.example", "b.example", "*.c.example", "192.0.2.1", "[::1]", "*", "b.example"];
+        let listed = "[[certificate]]\nacme = true\nnames = [\"a.example\"]";
+        let table = load(&folder.settings(&hosts, listed), None);
+        assert_eq!(ordered(&table), ["a.example", "b.example"]);
+        assert_eq!(table.ordered()[1].certificate.requested_by, "route[1].host");
+        let dns = "challenge = \"dns-01\"\ndns_hook = \"hook\"";
+        let hosts = ["*.c.example", "x.c.example", "c.example"];
+        let table = load(&folder.settings(&hosts, dns), None);
+        // The wildcard covers one of the names, and not its parent.
+        assert_eq!(ordered(&table), ["*.c.example", "c.example"]);
+        let uncovered = table.uncovered(&folder.settings(&hosts, dns).routes);
+        assert!(uncovered.faults.is_empty() && uncovered.warnings.is_empty(), "{uncovered:?}");
+    }
+
+    #[test]
+    fn until_issued_there_is_none_or_a_self_made_one() {
+        let folder = StateDirectory::new("until");
+        let table = load(&folder.settings(&["a.example"], ""), None);
+        assert!(table.awaits_first() && table.covering("a.example").is_none());
+        let keys = "until_issued = \"self-signed\"";
+        let table = load(&folder.settings(&["a.example"], keys), None);
+        assert!(!table.awaits_first() && table.covering("a.example").is_some());
+        // It is none that has been issued.
+        assert!(table.ordered()[0].issued.is_none() && table.validities().is_empty());
+    }
+
+    #[test]
+    fn certificate_in_use_outlives_its_files() {
+        let folder = StateDirectory::new("kept");
+        let settings = folder.settings(&["a.example", "b.example"], "");
+        folder.issue("a.example");
+        let first = load(&settings, None);
+        let shown = first.covering("a.example").unwrap().clone();
+        assert!(first.covering("b.example").is_none() && !first.awaits_first());
+        assert!(first.validities()[0].renews_itself);
+        let files = folder.0.join("acme/certificates/a.example");
+        let is_kept = |table: &CertTable| {
+            Arc::ptr_eq(table.covering("a.example").unwrap(), &shown)
+                && table.ordered()[0].issued.is_some()
+        };
+        // The first part of an installation: another key.
+        let chain = fs::read(files.join("chain.pem")).unwrap();
+        folder.issue("a.example");
+        fs::write(files.join("chain.pem"), chain).unwrap();
+        let second = load(&settings, Some(&first));
+        assert!(is_kept(&second) && second.file_states() != first.file_states());
+        assert_eq!(second.warnings()[0].key, "route[0].host");
+        fs::remove_dir_all(&files).unwrap();
+        let third = load(&settings, Some(&second));
+        assert!(is_kept(&third) && third.warnings().is_empty());
+        folder.issue("a.example");
+        assert_ne!(third.current_file_states(), third.file_states());
+        assert!(!is_kept(&load(&settings, Some(&third))));
+    }
+}

@@ -272,14 +272,25 @@
     ]));
     byId("certificates-part").hidden = status.certificates.length === 0;
     fill(byId("certificates"), status.certificates.map((row) => {
+      const { order } = row;
+      const next = order && (order.in_progress ? "being ordered" : `ordered next at ${clock(order.next)}, ${day(order.next)}`);
+      if (row.not_after === null) {
+        return [{ text: row.name, sub: next }, { className: "num", pill: true, text: "not issued", tone: "bad" }];
+      }
       const left = row.not_after - status.now;
-      const tone = left < 3 * DAY_S ? "bad" : left < 14 * DAY_S ? "warn" : undefined;
-      const words = left < 0 ? "expired" : `in ${count(Math.floor(left / DAY_S), "day", "days")}`;
+      const tone = expiryTone(row, left);
+      const words = left < 0 ? "expired" : left < DAY_S ? `in ${span(left)}` : `in ${count(Math.floor(left / DAY_S), "day", "days")}`;
       return [
-        { text: row.name || "(no name)" },
+        { text: row.name || "(no name)", sub: next || undefined },
         { className: "num", pill: true, text: `${day(row.not_after)}, ${words}`, tone },
       ];
     }));
+  }
+
+  // An ordered certificate may live for less than a week, so only failures count.
+  function expiryTone(row, left) {
+    if (row.order) return left < 0 ? "bad" : row.order.failures > 0 ? "warn" : undefined;
+    return left < 3 * DAY_S ? "bad" : left < 14 * DAY_S ? "warn" : undefined;
   }
 
   function problems(status) {
@@ -303,8 +314,12 @@
       add("bad", `The last reload was rejected: ${count(status.reload.errors_total, "error", "errors")}, listed below.`);
     }
     for (const row of status.certificates) {
+      const error = row.order && row.order.last_error;
+      if (error) add(row.not_after === null ? "bad" : "warn", `No new certificate for ${row.name}, ${span(status.now - error.at)} ago: ${error.text}`);
+      if (row.not_after === null) continue;
       const left = row.not_after - status.now;
-      if (left < 14 * DAY_S) add(left < 3 * DAY_S ? "bad" : "warn", `Certificate for ${row.name || "(no name)"} ${left < 0 ? "has expired" : `expires in ${span(left)}`}.`);
+      const tone = expiryTone(row, left);
+      if (tone) add(tone, `Certificate for ${row.name || "(no name)"} ${left < 0 ? "has expired" : `expires in ${span(left)}`}.`);
     }
     const { open, max } = status.descriptors;
     if (open !== null && max !== null && open > 0.8 * max) add("warn", `${integer.format(open)} of ${integer.format(max)} file descriptors are in use.`);

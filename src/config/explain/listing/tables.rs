@@ -74,10 +74,10 @@ pub fn certificate(settings: &Settings, index: usize) -> Option<KeyGroup> {
     Some(group)
 }
 
-/// The keys of `[acme]`, if the file has that table.
-fn acme(settings: &Settings) -> Option<KeyGroup> {
-    let values = settings.acme.as_ref()?;
+/// The keys of `[acme]`; none if the file does not have that table.
+fn acme(settings: &Settings) -> KeyGroup {
     let mut group = KeyGroup::new("acme");
+    let Some(values) = &settings.acme else { return group };
     let mut add = |name: &str, value: DisplayValue| group.add(name, Immediately, value);
     let path = |path: Option<&PathBuf>| or_off(path, |path| text(path.display()));
     let account = values.external_account.as_ref();
@@ -92,7 +92,7 @@ fn acme(settings: &Settings) -> Option<KeyGroup> {
     add("until_issued", text(name_of(&UntilIssued::NAMES, values.until_issued)));
     add("challenge", text(values.challenge.as_str()));
     add("dns_hook", path(values.dns_hook.as_ref()));
-    Some(group)
+    group
 }
 
 fn name_of<T: PartialEq>(names: &[(&'static str, T)], value: T) -> &'static str {
@@ -104,7 +104,7 @@ pub fn process(settings: &Settings) -> (Vec<KeyGroup>, Vec<KeyGroup>) {
     let mut server = KeyGroup::new("server");
     let workers = (!settings.source_map.workers_auto).then_some(settings.workers);
     server.add("workers", Restart, or_auto(workers, plain));
-    let leading = [server].into_iter().chain(acme(settings)).collect();
+    let leading = vec![server, acme(settings)];
     let trailing = vec![
         timeouts(settings),
         concurrency(settings),
