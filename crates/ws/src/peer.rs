@@ -48,11 +48,15 @@ pub(crate) struct ReadRate {
 /// | `Relay` | the proxy closes, at a frame boundary | `CloseReady` |
 /// | `Relay` | the proxy closes, within a frame | `CloseAfterFrame` |
 /// | `Relay` | the proxy closes because this side is at fault | `CloseAfterRelay` |
+/// | `Relay` | the proxy closes, a message is in progress that it completes | `CloseAfterMessages` |
 /// | `Relay` | the other side has ended; this side's Close is unanswered, at a frame boundary | `CloseReady` |
 /// | `Relay`, `CloseAfterFrame` | the other side has ended, otherwise | `Stopped` |
 /// | `CloseAfterRelay` | the other side's Close arrives | `CloseReady` |
 /// | `CloseAfterRelay` | the other side has ended, or the close grace, at a frame boundary | `CloseReady` |
 /// | `CloseAfterRelay` | the other side has ended, or the close grace, within a frame | `Stopped` |
+/// | `CloseAfterMessages` | no message is in progress in either direction | `CloseReady` |
+/// | `CloseAfterMessages` | this side's Close arrives | `Relay` |
+/// | `CloseAfterMessages` | the other side has ended, or the close grace | as `CloseAfterRelay` |
 /// | `CloseAfterFrame` | the frame is complete | `CloseReady` |
 /// | `CloseAfterFrame` | the other side's Close is relayed | `CloseSent` |
 /// | `CloseReady` | the driver takes the Close | `CloseSent` |
@@ -66,6 +70,8 @@ pub(crate) enum SendState {
     /// Frames of the other side are relayed to it until that side's Close, its end or the close grace;
     /// then the proxy sends a Close.
     CloseAfterRelay,
+    /// Frames are relayed until no message is in progress in either direction; then the proxy sends a Close.
+    CloseAfterMessages,
     /// The proxy's Close is sent as soon as the driver polls for it.
     CloseReady(CloseFrame),
     /// A Close with this code was sent. Nothing may follow it (RFC 6455 5.5.1).
@@ -189,6 +195,7 @@ impl Peer {
             SendState::Relay
             | SendState::CloseAfterFrame
             | SendState::CloseAfterRelay
+            | SendState::CloseAfterMessages
             | SendState::CloseReady(_)
             | SendState::Stopped => None,
         }

@@ -63,6 +63,32 @@ impl Peers {
         };
     }
 
+    /// Whether no message is in progress in either direction.
+    pub(crate) fn are_between_messages(&self) -> bool {
+        self.client.meter.is_between_messages() && self.backend.meter.is_between_messages()
+    }
+
+    /// Schedules a Close from the proxy to both sides once no message is in progress.
+    pub(crate) fn start_close_after_messages(&mut self) {
+        for side in Side::BOTH {
+            self.of_mut(side).send = SendState::CloseAfterMessages;
+        }
+        self.close_between_messages();
+    }
+
+    /// Lets the Close to the sides that wait for the end of messages follow now, if none is in progress.
+    pub(crate) fn close_between_messages(&mut self) {
+        if !self.are_between_messages() {
+            return;
+        }
+        for side in Side::BOTH {
+            let peer = self.of_mut(side);
+            if peer.send == SendState::CloseAfterMessages {
+                peer.send = SendState::CloseReady(CloseFrame::Termination);
+            }
+        }
+    }
+
     /// Ends relaying to this side because the other one has ended. If this side waits for an answer
     /// to its Close, the proxy answers; if it is at fault, its Close is due. Within a frame nothing
     /// valid can be sent.
@@ -73,12 +99,16 @@ impl Peers {
             (SendState::Relay, RecvState::CloseReceived(code)) if boundary => {
                 SendState::CloseReady(CloseFrame::Reply(code))
             }
-            (SendState::CloseAfterRelay, _) if boundary => {
+            (SendState::CloseAfterRelay | SendState::CloseAfterMessages, _) if boundary => {
                 SendState::CloseReady(CloseFrame::Termination)
             }
-            (SendState::Relay | SendState::CloseAfterFrame | SendState::CloseAfterRelay, _) => {
-                SendState::Stopped
-            }
+            (
+                SendState::Relay
+                | SendState::CloseAfterFrame
+                | SendState::CloseAfterRelay
+                | SendState::CloseAfterMessages,
+                _,
+            ) => SendState::Stopped,
             (
                 done @ (SendState::CloseReady(_) | SendState::CloseSent(_) | SendState::Stopped),
                 _,
@@ -93,9 +123,10 @@ impl Peers {
         let peer = self.of_mut(side);
         peer.reset = true;
         match peer.send {
-            SendState::Relay | SendState::CloseAfterFrame | SendState::CloseAfterRelay => {
-                peer.send = SendState::Stopped;
-            }
+            SendState::Relay
+            | SendState::CloseAfterFrame
+            | SendState::CloseAfterRelay
+            | SendState::CloseAfterMessages => peer.send = SendState::Stopped,
             SendState::CloseReady(_) | SendState::CloseSent(_) | SendState::Stopped => {}
         }
     }
@@ -109,6 +140,7 @@ impl Peers {
             SendState::Relay
             | SendState::CloseAfterFrame
             | SendState::CloseAfterRelay
+            | SendState::CloseAfterMessages
             | SendState::CloseReady(_)
             | SendState::Stopped => peer.send = SendState::Stopped,
         }
@@ -119,7 +151,10 @@ impl Peers {
     /// finished is reset.
     pub(crate) fn expire_grace(&mut self) {
         let relaying = Side::BOTH.map(|side| {
-            matches!(self.of(side).send, SendState::Relay | SendState::CloseAfterRelay)
+            matches!(
+                self.of(side).send,
+                SendState::Relay | SendState::CloseAfterRelay | SendState::CloseAfterMessages
+            )
         });
         for side in Side::BOTH {
             self.stop_relay(side);
@@ -155,6 +190,7 @@ impl Peers {
             SendState::Relay
             | SendState::CloseAfterFrame
             | SendState::CloseAfterRelay
+            | SendState::CloseAfterMessages
             | SendState::CloseReady(_)
             | SendState::CloseSent(_) => Shutdown::KeepOpen,
         }

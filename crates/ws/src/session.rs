@@ -129,7 +129,10 @@ impl Session {
     pub fn is_relaying_to(&self, to: Side) -> bool {
         matches!(
             self.peers.of(to).send,
-            SendState::Relay | SendState::CloseAfterFrame | SendState::CloseAfterRelay
+            SendState::Relay
+                | SendState::CloseAfterFrame
+                | SendState::CloseAfterRelay
+                | SendState::CloseAfterMessages
         )
     }
 
@@ -148,6 +151,7 @@ impl Session {
             SendState::CloseReady(_) => true,
             SendState::CloseAfterFrame
             | SendState::CloseAfterRelay
+            | SendState::CloseAfterMessages
             | SendState::CloseSent(_)
             | SendState::Stopped => false,
         }
@@ -247,6 +251,7 @@ impl Session {
             SendState::CloseReady(close) => self.close_frame(to, close, entropy),
             SendState::CloseAfterFrame
             | SendState::CloseAfterRelay
+            | SendState::CloseAfterMessages
             | SendState::CloseSent(_)
             | SendState::Stopped => return None,
         };

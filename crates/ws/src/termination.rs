@@ -38,6 +38,8 @@ pub enum TerminationReason {
     Killed,
     /// The backend was removed or is down, and the route closes such tunnels.
     BackendLost,
+    /// The client belongs to another backend since the backends or their weights have changed.
+    Rebalanced,
     /// The proxy aborted the session without a closing handshake: a drain or shutdown was forced or
     /// reached its deadline, or the session was dropped while it was open.
     Aborted,
@@ -62,6 +64,7 @@ impl TerminationReason {
             Self::Drained => "drained",
             Self::Killed => "killed",
             Self::BackendLost => "backend_lost",
+            Self::Rebalanced => "rebalance",
             Self::Aborted => "aborted",
         }
     }
@@ -82,6 +85,7 @@ impl TerminationReason {
             | Self::Drained
             | Self::Killed
             | Self::BackendLost
+            | Self::Rebalanced
             | Self::Aborted => "tidegate",
         }
     }
@@ -102,8 +106,14 @@ impl TerminationReason {
             | Self::Drained
             | Self::Killed
             | Self::BackendLost
+            | Self::Rebalanced
             | Self::Aborted => None,
         }
+    }
+
+    /// Whether messages in progress are completed before the proxy closes: the tunnel could go on.
+    pub(crate) fn completes_messages(self) -> bool {
+        self == Self::Rebalanced
     }
 
     /// The configuration key that caused the end; `None` if no setting did.
@@ -125,6 +135,7 @@ impl TerminationReason {
             | Self::ProtocolError(..)
             | Self::Drained
             | Self::Killed
+            | Self::Rebalanced
             | Self::Aborted => None,
         }
     }
@@ -151,6 +162,7 @@ impl TerminationReason {
             | Self::Drained
             | Self::Killed
             | Self::BackendLost
+            | Self::Rebalanced
             | Self::Aborted => None,
         }
     }
@@ -165,7 +177,7 @@ impl TerminationReason {
             (Self::ProtocolError(at_fault, error), to) if at_fault == to => {
                 Some(error.close_code())
             }
-            (Self::Drained | Self::Killed | Self::BackendLost, Side::Client) => {
+            (Self::Drained | Self::Killed | Self::BackendLost | Self::Rebalanced, Side::Client) => {
                 Some(policy.drain_code)
             }
             (Self::Lifetime, Side::Client) => Some(CloseCode::SERVICE_RESTART),
@@ -193,7 +205,8 @@ impl TerminationReason {
                 | Self::Lifetime
                 | Self::Drained
                 | Self::Killed
-                | Self::BackendLost,
+                | Self::BackendLost
+                | Self::Rebalanced,
                 Side::Backend,
             ) => Some(CloseCode::GOING_AWAY),
             (Self::ClientDisconnected, Side::Client)
@@ -223,10 +236,12 @@ impl TerminationReason {
             }
             Self::WriteTimeout(_) | Self::WriteTooSlow(_) => "too slow to read",
             Self::Lifetime => "maximum session lifetime reached; reconnect",
-            Self::Drained | Self::Killed | Self::BackendLost if to == Side::Client => {
+            Self::Drained | Self::Killed | Self::BackendLost | Self::Rebalanced
+                if to == Side::Client =>
+            {
                 &policy.drain_reason
             }
-            Self::Drained | Self::Killed | Self::BackendLost => "",
+            Self::Drained | Self::Killed | Self::BackendLost | Self::Rebalanced => "",
             Self::ClientClosed | Self::BackendClosed | Self::Aborted => "",
         }
     }

@@ -136,6 +136,7 @@ pub fn termination_index(reason: TerminationReason) -> usize {
         TerminationReason::WriteTooSlow(Side::Backend) => 13,
         TerminationReason::Killed => 14,
         TerminationReason::BackendLost => 15,
+        TerminationReason::Rebalanced => 16,
         TerminationReason::LimitExceeded(side, limit) => {
             of(side, violation_index(Violation::LimitExceeded(limit)))
         }
@@ -292,7 +293,7 @@ const REJECT_REASONS: [RejectReason; 34 + AbortCause::ALL.len() + BackendTlsFail
 ];
 
 /// Every termination reason except violations, which follow once per side.
-const TERMINATION_REASONS: [TerminationReason; 16] = [
+const TERMINATION_REASONS: [TerminationReason; 17] = [
     TerminationReason::ClientClosed,
     TerminationReason::BackendClosed,
     TerminationReason::ClientDisconnected,
@@ -309,6 +310,7 @@ const TERMINATION_REASONS: [TerminationReason; 16] = [
     TerminationReason::WriteTooSlow(Side::Backend),
     TerminationReason::Killed,
     TerminationReason::BackendLost,
+    TerminationReason::Rebalanced,
 ];
 
 const CLOSE_CODE_LABELS: [&str; 16] = [

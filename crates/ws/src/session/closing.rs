@@ -6,6 +6,7 @@
 //! | a violation of the protocol or of a limit | after the other side's Close or end, or the grace | at the next frame boundary |
 //! | the end of a stream | none | at the next frame boundary |
 //! | a timer or a command | at the next frame boundary | at the next frame boundary |
+//! | a rebalance | when no message is in progress, or after the grace | as well |
 //!
 //! After a violation, the other side may still answer what was relayed to it before. These answers are
 //! relayed, so the Close to the side at fault must follow them. Its own further input is discarded.
@@ -83,6 +84,10 @@ impl Session {
     /// Closes both sides unless the session is already terminating.
     pub(super) fn terminate(&mut self, reason: TerminationReason, now: Timestamp) {
         if self.set_termination(reason, now) {
+            if reason.completes_messages() {
+                self.peers.start_close_after_messages();
+                return;
+            }
             for side in Side::BOTH {
                 if reason.violator() == Some(side) {
                     self.peers.of_mut(side).send = SendState::CloseAfterRelay;

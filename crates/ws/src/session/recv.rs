@@ -45,9 +45,10 @@ impl Session {
             return self.discard(from, input.len());
         }
         match self.peers.of(from.other()).send {
-            SendState::Relay | SendState::CloseAfterFrame | SendState::CloseAfterRelay => {
-                self.relay(from, input, now, sizes)
-            }
+            SendState::Relay
+            | SendState::CloseAfterFrame
+            | SendState::CloseAfterRelay
+            | SendState::CloseAfterMessages => self.relay(from, input, now, sizes),
             SendState::CloseReady(_) | SendState::CloseSent(_) | SendState::Stopped => {
                 self.await_close(from, input)
             }
@@ -67,7 +68,10 @@ impl Session {
         }
         let active = self.termination.is_none();
         let allowed = if active { self.allowed_bytes(from, input.len(), now) } else { input.len() };
-        let closing = self.peers.of(from.other()).send == SendState::CloseAfterFrame;
+        let closing = matches!(
+            self.peers.of(from.other()).send,
+            SendState::CloseAfterFrame | SendState::CloseAfterMessages
+        );
         let (inflated_max, context_takeover) = self.inflated_max(from);
         let context = MeterContext {
             limits: self.policy.limits(from),
@@ -240,6 +244,8 @@ impl Session {
         to.queue(run.len);
         if boundary && to.send == SendState::CloseAfterFrame {
             to.send = SendState::CloseReady(CloseFrame::Termination);
+        } else if boundary && to.send == SendState::CloseAfterMessages {
+            self.peers.close_between_messages();
         }
         self.peers.of_mut(from).consume(run.len);
     }
@@ -264,6 +270,11 @@ impl Session {
             return RecvAction::Discard(len);
         }
         to.set_close_sent(code);
+        let own = self.peers.of_mut(from);
+        if own.send == SendState::CloseAfterMessages {
+            // It has started the closing handshake itself, which the other side completes.
+            own.send = SendState::Relay;
+        }
         let reason = match from {
             Side::Client => TerminationReason::ClientClosed,
             Side::Backend => TerminationReason::BackendClosed,

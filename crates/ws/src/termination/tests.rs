@@ -89,6 +89,7 @@ fn every_reason() -> impl Iterator<Item = TerminationReason> {
         Reason::Drained,
         Reason::Killed,
         Reason::BackendLost,
+        Reason::Rebalanced,
         Reason::Aborted,
     ]);
     // A new reason does not compile until it is listed above.
@@ -107,6 +108,7 @@ fn every_reason() -> impl Iterator<Item = TerminationReason> {
         | Reason::Drained
         | Reason::Killed
         | Reason::BackendLost
+        | Reason::Rebalanced
         | Reason::Aborted => {}
     })
 }

@@ -60,6 +60,7 @@ mod frames;
 mod heartbeat;
 mod policies;
 mod rates;
+mod rebalance;
 mod sizes;
 mod text;
 mod violations;
