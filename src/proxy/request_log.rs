@@ -13,6 +13,7 @@ use super::route::Route;
 use super::route_match::Unrouted;
 use super::sent_fields::SentFields;
 use super::snapshot::Snapshot;
+use crate::config::values::hash_source::HashSource;
 use crate::http::forwarded::{Forwarded, InvalidForwarded};
 use crate::reject::RejectReason;
 use crate::reject::abort::AbortCause;
@@ -39,6 +40,7 @@ pub struct RequestLog {
     backend: Option<Arc<Backend>>,
     choice: Option<ChoiceRequest>,
     /// Counts the request at its backend.
+    chosen_by: Option<ChosenBy>,
     load: Option<LoadGuard>,
     sent: SentFields,
     forwarded_invalid: Option<Box<str>>,
@@ -72,6 +74,7 @@ impl RequestLog {
             backend: None,
             choice: None,
             load: None,
+            chosen_by: None,
             sent: SentFields::copy(request, request_id),
             forwarded_invalid: named_invalid(forwarded, &snapshot.settings.log.redact),
             dropped_headers: None,
@@ -110,6 +113,7 @@ impl RequestLog {
             forwarded_invalid: self.forwarded_invalid.as_deref(),
             would_reject: selected.and_then(|selected| selected.reported),
             dropped_headers: self.dropped_headers.as_deref(),
+            choice: self.shown_choice(),
         })
     }
 
@@ -140,7 +144,7 @@ impl RequestLog {
         if let Some(route) = &self.route {
             route.counts.backend_chosen(chosen_by);
         }
-        (self.choice, self.load) = (Some(request), load);
+        (self.choice, self.chosen_by, self.load) = (Some(request), Some(chosen_by), load);
     }
 
     /// Replaces what counts the request, if another backend than the first one accepted the connection of a tunnel.
@@ -151,6 +155,14 @@ impl RequestLog {
     }
 
     /// Adds the backend that accepted the connection.
+    /// Why the first backend was the first; `None` also if the hash of the client decided, as by default.
+    fn shown_choice(&self) -> Option<&'static str> {
+        let (chosen_by, route) = (self.chosen_by?, self.route.as_ref()?);
+        let is_default =
+            chosen_by == ChosenBy::Hash && route.pool.settings().hash == HashSource::Client;
+        (!is_default).then(|| chosen_by.as_str())
+    }
+
     pub fn set_backend(&mut self, backend: &Arc<Backend>) {
         if let (Some(route), Some(choice), Some(load)) = (&self.route, &self.choice, &self.load)
             && !load.is_of(&backend.load)

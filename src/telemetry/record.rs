@@ -322,6 +322,7 @@ fn write_header_problems(line: &mut LogLine, fields: &RequestFields<'_>) {
     line.text("would_reject", fields.would_reject);
     line.text("forwarded_invalid", fields.forwarded_invalid);
     line.text("dropped_headers", fields.dropped_headers);
+    line.text("choice", fields.choice);
 }
 
 /// The connection and the request of a tunnel.

@@ -22,6 +22,8 @@ pub struct RequestFields<'a> {
     pub would_reject: Option<&'a str>,
     /// Names of headers that were not forwarded because of an underscore.
     pub dropped_headers: Option<&'a str>,
+    /// Why the first backend was the first, unless the client alone decided.
+    pub choice: Option<&'a str>,
 }
 
 /// [`RequestFields`] in one allocation. An absent field takes at most one byte.
@@ -41,6 +43,7 @@ impl RequestFields<'_> {
             self.forwarded_invalid.unwrap_or_default(),
             self.would_reject.unwrap_or_default(),
             self.dropped_headers.unwrap_or_default(),
+            self.choice.unwrap_or_default(),
         ];
         // Redacted text contains no line break; one would only shift the fields after it.
         let present = parts.iter().rposition(|part| !part.is_empty()).map_or(0, |last| last + 1);
@@ -63,6 +66,7 @@ impl PackedFields {
             forwarded_invalid: next(),
             would_reject: next(),
             dropped_headers: next(),
+            choice: next(),
         }
     }
 }
@@ -76,7 +80,7 @@ mod tests {
     #[test]
     fn packing_preserves_every_combination() {
         let some = |text| Some(text).filter(|text: &&str| !text.is_empty());
-        for bits in 0..512 {
+        for bits in 0..1024 {
             let text = |bit: u32, text| if bits & (1 << bit) == 0 { "" } else { text };
             let given = RequestFields {
                 host: text(0, "a.example"),
@@ -88,6 +92,7 @@ mod tests {
                 forwarded_invalid: some(text(6, "x-forwarded-proto: neither http nor https: on")),
                 would_reject: some(text(7, "subprotocol that was not offered")),
                 dropped_headers: some(text(8, "x_token, x_user")),
+                choice: some(text(9, "round_robin")),
             };
             assert_eq!(given.pack().unpack(), given);
         }

@@ -146,7 +146,7 @@ async fn round_robin_gives_each_backend_its_turn() {
     let backends = Backends::start(["a", "b", "c"]).await;
     let proxy = Proxy::start(&backends.pool("balance = \"round-robin\"")).await;
     let client = Client::new(&proxy).await;
-    let (_tunnels, found) = open_many(&client, 1..13).await;
+    let (tunnels, found) = open_many(&client, 1..13).await;
     assert_eq!(found, counts(&[("a", 4), ("b", 4), ("c", 4)]));
     // A prediction takes no turn.
     let [one, other] = [
@@ -159,6 +159,8 @@ async fn round_robin_gives_each_backend_its_turn() {
     assert!(one.starts_with(&format!("{next} ")), "{next}, not {one}");
     let labels = [("route", "all"), ("chosen_by", "round_robin")];
     assert_eq!(proxy.scrape().await.value("tidegate_backend_choices_total", &labels), 13.0);
+    drop(tunnels);
+    assert_eq!(proxy.tunnel_end(1).await["choice"], "round_robin");
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ const SHOWN: RequestFields<'_> = RequestFields {
     forwarded_invalid: None,
     would_reject: None,
     dropped_headers: None,
+    choice: None,
 };
 
 fn whole(format: LogFormat, fill: impl FnOnce(&mut LogLine)) -> String {
@@ -193,6 +194,7 @@ fn every_record_has_the_documented_order() {
         forwarded_invalid: Some("x"),
         would_reject: Some("y"),
         dropped_headers: Some("z"),
+        choice: Some("pin"),
         ..SHOWN
     };
     for format in [LogFormat::Text, LogFormat::Json] {
