@@ -285,6 +285,16 @@ async fn recovered_backend_gets_its_clients_back_slowly() {
         result.starts_with("steady (weight 1, up); then back (weight 1, slow start at 1 %, up)"),
         "{result}"
     );
+    let status = proxy.command(json!({"command": "status"})).await;
+    let row = |id: &str| {
+        let mut rows = status["pools"][0]["backends"].as_array().unwrap().iter();
+        rows.find(|row| row["id"] == id).unwrap().clone()
+    };
+    assert_eq!(
+        (&row("steady")["slow_start"], &row("back")["slow_start"]),
+        (&Value::Null, &0.01.into())
+    );
+    assert_eq!(row("back")["ejected"], false);
     proxy.reload_with("slow_start = \"24h\"", "slow_start = \"off\"").await;
     let result = explained(&proxy, "ws://localhost/", &[]).await;
     assert!(result.starts_with("back (weight 1, up); then steady (weight 1, up)"), "{result}");

@@ -1,7 +1,6 @@
 //! Predicts the answer to a handshake, check by check, with the code that decides about real
 //! handshakes.
 
-use tokio::time::Instant;
 use ws::{LimitKind, Side, TerminationReason};
 
 use super::hypothetical_request::HypotheticalRequest;
@@ -273,11 +272,9 @@ impl ExplainTrail {
             let problem = backend.problem().map_or(String::new(), |problem| format!(": {problem}"));
             let backup = if backend.is_backup { ", backup" } else { "" };
             let canary = if backend.is_canary { ", canary" } else { "" };
-            let part = route.pool.weight_now(backend, Instant::now()) / f64::from(weight.get());
-            let slow_start = match part {
-                1.0.. => String::new(),
-                _ => format!(", slow start at {:.0} %", 100.0 * part),
-            };
+            let ramp = route.pool.ramp(backend).map(|part| 100.0 * part);
+            let slow_start =
+                ramp.map_or(String::new(), |part| format!(", slow start at {part:.0} %"));
             let name = match *backend.listed_id() == backend.id {
                 true => String::new(),
                 false => format!(" of {}", backend.listed_id()),

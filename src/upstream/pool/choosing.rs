@@ -334,6 +334,13 @@ impl Pool {
         ramped(weight, recovered.map(|at| now.saturating_duration_since(at)), slow_start)
     }
 
+    /// The part of its weight that a backend has by now, while it grows after a recovery.
+    pub fn ramp(&self, backend: &Backend) -> Option<f64> {
+        let whole = f64::from(backend.effective_weight().get());
+        let part = self.weight_now(backend, Instant::now()) / whole;
+        (part < 1.0).then_some(part)
+    }
+
     fn balance_factor(&self) -> Option<f64> {
         self.settings.hash_balance_factor.map(|percent| f64::from(percent) / 100.0)
     }

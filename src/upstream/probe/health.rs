@@ -29,6 +29,17 @@ pub enum ProbeState {
     Down,
 }
 
+impl ProbeState {
+    /// The name in `/status.json`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unprobed => "unprobed",
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
+}
+
 /// Results that are in a row.
 #[derive(Debug, Default)]
 struct ProbeStreak {

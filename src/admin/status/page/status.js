@@ -187,14 +187,29 @@
     if (empty) empty.hidden = rows.length > 0;
   }
 
+  /** What is special about a backend. */
+  const flags = (backend) => [
+    backend.drained && "drained",
+    backend.canary && "canary",
+    backend.backup && "backup",
+    backend.ejected && "ejected",
+    backend.probe && `probe ${backend.probe}`,
+    backend.slow_start !== null && `slow start at ${Math.round(100 * backend.slow_start)} %`,
+    backend.tunnels_max !== null && `at most ${integer.format(backend.tunnels_max)} tunnels`,
+  ].filter(Boolean);
   function showPools(status) {
     const rows = (pools) => pools.flatMap((pool) => {
       const most = pool.tunnels_max === null ? "" : ` of at most ${integer.format(pool.tunnels_max)}`;
       const tls = pool.tls === null ? "" : pool.tls.verified ? ", TLS" : ", TLS, certificates NOT VERIFIED";
       const name = pool.pool === null ? "" : ` (pool ${pool.pool}${tls})`;
-      const head = [{ text: `${pool.route}${name}: ${count(pool.tunnels, "tunnel", "tunnels")}${most}`, span: 6 }];
+      const canaries = pool.backends.some((backend) => backend.canary) ? `, canaries ${pool.canary_share}` : "";
+      const waiting = pool.waiting ? `, ${count(pool.waiting, "handshake waits", "handshakes wait")}` : "";
+      const head = [{ text: `${pool.route}${name}: ${count(pool.tunnels, "tunnel", "tunnels")}${most}${canaries}${waiting}`, span: 6 }];
       const backends = pool.backends.map((backend) => [
-        { text: backend.name && backend.name !== backend.id ? `${backend.id} (${backend.name})` : backend.id, sub: backend.problem ?? "" },
+        {
+          text: backend.name && backend.name !== backend.id ? `${backend.id} (${backend.name})` : backend.id,
+          sub: [...flags(backend), backend.problem ?? ""].filter(Boolean).join(", "),
+        },
         { pill: true, text: backend.state, tone: { up: "good", down: "bad" }[backend.state] },
         { className: "wide", share: { actual: backend.share, expected: backend.expected_share } },
         { className: "num", text: integer.format(backend.tunnels) },
