@@ -187,8 +187,11 @@ impl Drop for ShareWork {
         let mut state = share.state();
         state.charge(time);
         state.is_granted &= !self.was_waiting;
+        let has_waiting = state.has_waiting();
         drop(state);
-        share.grant_next();
+        if has_waiting {
+            share.grant_next();
+        }
     }
 }
 

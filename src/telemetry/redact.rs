@@ -18,6 +18,10 @@ pub fn target<'r>(raw: &'r str, names: &[String]) -> Cow<'r, str> {
     let mut before = "";
     // Parameters follow `?` and `&`, and `;` in a path or an old-style query.
     for piece in raw.split_inclusive(SEPARATORS) {
+        // What follows is not shown.
+        if shown.as_ref().map_or(at, String::len) > SHOWN_MAX {
+            break;
+        }
         let (pair, separator) = match piece.char_indices().next_back() {
             Some((end, last)) if SEPARATORS.contains(&last) => piece.split_at(end),
             Some(_) | None => (piece, ""),
@@ -246,6 +250,19 @@ mod tests {
         ] {
             assert_eq!(target(raw, &names), shown);
         }
+        // Too long to be examined, unlike the same without anything that a secret has.
+        let long = "%2F".repeat(400);
+        assert_eq!(target(&format!("/?a=1&next={long}&b=2"), &names), "/?a=1&next=[redacted]&b=2");
+        assert!(
+            target(&format!("/?a=1&next={}", "x".repeat(2000)), &names)
+                .starts_with("/?a=1&next=xxx")
+        );
+        // What is not shown is not examined.
+        let many = format!("/?{}token=S", "a=1&".repeat(100));
+        assert_eq!(target(&many, &names), format!("{}...", &many[..SHOWN_MAX]));
+        let hidden = format!("/?token=S&{}", "a=1&".repeat(100));
+        let expected = format!("/?token=[redacted]&{}", "a=1&".repeat(100));
+        assert_eq!(target(&hidden, &names), format!("{}...", &expected[..SHOWN_MAX]));
         assert_eq!(subprotocol("base64url.bearer.k8s.io.c2VjcmV0", &names), "[redacted]");
         assert_eq!(subprotocol("header-eyJob3N0IjoiYS5leGFtcGxlIn0", &names), "[redacted]");
         assert_eq!(subprotocol(&"x".repeat(SUBPROTOCOL_BYTES_MAX + 1), &names), "[redacted]");
