@@ -55,6 +55,9 @@ pub trait Engine: Unpin {
     /// Whether the handshake is incomplete, so that data cannot pass in both directions.
     fn is_handshaking(&self) -> bool;
 
+    /// Maximum length of an incomplete handshake message, in records; less than a read buffer.
+    fn handshake_bytes_max(&self) -> usize;
+
     /// Whether the replies to the last handshake message may be delayed until there is data to send
     /// with them: true for the tickets of a server and the Finished of a client in TLS 1.3 (RFC 8446 4.6.1
     /// and 4.4.4), false for the Finished of TLS 1.2.
@@ -365,6 +368,10 @@ impl<C: RustlsConnection> Engine for TlsEngine<C> {
 
     fn is_handshaking(&self) -> bool {
         self.common_state().is_handshaking()
+    }
+
+    fn handshake_bytes_max(&self) -> usize {
+        C::HANDSHAKE_BYTES_MAX
     }
 
     fn may_delay_tickets(&self) -> bool {

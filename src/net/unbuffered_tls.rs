@@ -153,7 +153,8 @@ impl<E: Engine, Io: Transport> UnbufferedTls<E, Io> {
             exception.is_budget_spent = budget.is_spent();
         }
         let handshaking = self.engine.is_handshaking();
-        let max = if handshaking { HANDSHAKE_BYTES_MAX } else { WIRE_RECORD_BYTES_MAX };
+        let max =
+            if handshaking { self.engine.handshake_bytes_max() } else { WIRE_RECORD_BYTES_MAX };
         if let Some(error) = outcome.error {
             self.end_reading(ReadEnd::Failed(error));
         } else if outcome.closed {
@@ -304,9 +305,6 @@ fn join<'a>(parts: &[&'a [u8]], buffer: &'a mut Vec<u8>) -> &'a [u8] {
         }
     }
 }
-
-/// Maximum length of an incomplete handshake message; smaller than the read buffer.
-const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
 
 /// The error for an incomplete handshake message that exceeds its maximum length.
 const TOO_LARGE: TlsError = TlsError::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge);

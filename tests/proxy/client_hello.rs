@@ -247,10 +247,10 @@ async fn rejects_bytes_that_are_not_a_hello() {
 
 // Requirements: TL03.
 #[tokio::test]
-async fn accepts_a_hello_of_60_kilobytes() {
+async fn accepts_a_hello_of_12_kilobytes() {
     let (proxy, _folder) = proxy(true, "").await;
-    let large = Hello { padding: 60_000, ..Hello::default() }.message();
-    let large: Vec<u8> = large.chunks(16_000).flat_map(|part| record(22, part)).collect();
+    let large = Hello { padding: 12_000, ..Hello::default() }.message();
+    let large: Vec<u8> = large.chunks(5_000).flat_map(|part| record(22, part)).collect();
     assert_eq!(reply(&proxy, &large).await, Reply::ServerHello);
 }
 
