@@ -52,6 +52,12 @@ impl FramingChecker {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_between_requests()
     }
 
+    /// Whether all that was received after the last head that was returned, and after its body, is a part of the
+    /// next head.
+    pub fn awaits_head(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).awaits_head()
+    }
+
     /// Whether a head announced a body that no connection could carry. hyper rejects it as too large a
     /// head, after it has taken the head from its buffer.
     pub fn is_body_endless(&self) -> bool {
@@ -191,6 +197,11 @@ impl FramingScanner {
 
     fn is_between_requests(&self) -> bool {
         self.position == ScanPosition::BetweenRequests && self.returned == self.completed
+    }
+
+    fn awaits_head(&self) -> bool {
+        let is_known = !matches!(self.position, ScanPosition::Body(_) | ScanPosition::Lost);
+        is_known && self.returned == self.completed
     }
 
     fn is_body_endless(&self) -> bool {

@@ -5,6 +5,8 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -12,16 +14,16 @@ use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
 use hyper::rt::Write;
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, Uri, Version};
 use tokio::select;
-use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::framing::{FramingChecker, FramingStream};
 use super::head_error::{Unread, invalid_head};
+use super::http1_body::Http1Body;
 use super::interim::InterimSender;
+use super::on_demand::OnDemandConnection;
 use super::output::{OutputBody, OutputStream, ResponseOutput};
 use super::reply::Reply;
 use super::request_timer::{ConnectionPhase, HttpTimeouts, RequestTimer};
@@ -75,7 +77,7 @@ pub async fn serve<S, T, H, F>(
 where
     S: Stream + Send + 'static,
     T: Send + 'static,
-    H: Fn(Request<Incoming>, Result<(), RejectReason>, InterimSender) -> F + Send + Sync,
+    H: Fn(Request<Http1Body>, Result<(), RejectReason>, InterimSender) -> F + Send + Sync,
     F: Future<Output = Reply<T>> + Send,
 {
     let framing = FramingChecker::shared();
@@ -83,8 +85,8 @@ where
     let stream = FramingStream::new(stream, framing.clone());
     let io = OutputStream::new(HttpIo::new(stream, timeouts.write), output.clone());
     // hyper runs the handler inside the connection and accepts only a response from it. Everything else
-    // that this loop needs is sent through a channel before the response is written.
-    let (sender, mut events) = mpsc::channel(EVENTS_MAX);
+    // that this loop needs is left here before the response is written.
+    let handled = Handled { served: AtomicBool::new(false), tunnel: Mutex::new(None) };
     let service = service_fn(|request: Request<Incoming>| {
         // The framing check cannot continue after a chunked body, and an HTTP/1.0 connection is not
         // persistent by default (RFC 9112 9.3).
@@ -95,36 +97,34 @@ where
         let expects_continue = interim.expects_continue();
         output.receive_request();
         let checked = framing.next_head().and_then(|()| check_target(request.uri(), limits));
-        let (sender, output, handler) = (sender.clone(), output.clone(), &handler);
+        let request = request.map(|body| Http1Body::new(body, &output));
+        let (handled, output, handler) = (&handled, output.clone(), &handler);
         Box::pin(async move {
             output.start_request(expects_continue).await;
-            announce(&sender);
+            // Not set earlier: hyper never polls the handler if the client disconnects right after its request.
+            handled.served.store(true, Ordering::Relaxed);
             // Called here because its future is large, and would otherwise be moved twice.
-            let response = send_tunnel(handler(request, checked, interim).await, &sender);
+            let response = handled.keep_tunnel(handler(request, checked, interim).await);
             // A client that was not told to continue may or may not send its body.
             let is_last = is_last || output.has_expectation();
             let response = if is_last { closing(response, version) } else { response };
             Ok::<_, Infallible>(response.map(|body| OutputBody::new(body, output, version)))
         }) as Pin<Box<dyn Future<Output = _> + Send + '_>>
     });
-    let mut connection = builder(limits).serve_connection(io, service);
+    let mut connection = OnDemandConnection::new(limits, io, service);
     let mut timer = pin!(RequestTimer::new(timeouts));
     let (mut drain, mut grace) = (pin!(drain), pin!(sleep(FIRST_REQUEST_GRACE)));
     let (mut draining, mut grace_over, mut closing) = (false, false, false);
-    let (mut served, mut tunnel) = (false, None);
     let end = loop {
         let serving = poll_fn(|cx| {
-            let polled = connection.poll_without_shutdown(cx);
-            while let Ok(event) = events.try_recv() {
-                served = true;
-                tunnel = event.tunnel();
-            }
+            let polled = connection.poll(cx);
+            let served = handled.served.load(Ordering::Relaxed);
             if let Poll::Ready(end) = polled {
                 return Poll::Ready(End::Finished(end));
             }
             if !closing && draining && (served || grace_over) {
                 closing = true;
-                Pin::new(&mut connection).graceful_shutdown();
+                connection.graceful_shutdown();
                 cx.waker().wake_by_ref();
             }
             let is_silent = framing.is_between_requests();
@@ -136,7 +136,9 @@ where
             if closing && phase == ConnectionPhase::Head {
                 return Poll::Ready(End::Expired { is_silent });
             }
-            let expired = timer.as_mut().poll_expired(phase, output.requests(), cx);
+            let may_rest = || output.is_body_read() && framing.awaits_head();
+            let (timer, requests) = (timer.as_mut(), output.requests());
+            let expired = connection.poll_expired(timer, phase, requests, may_rest, cx);
             expired.map(|()| End::Expired { is_silent })
         });
         select! {
@@ -145,35 +147,37 @@ where
             () = &mut grace, if draining && !grace_over => grace_over = true,
         }
     };
-    // The last poll may have called the handler.
-    while let Ok(event) = events.try_recv() {
-        served = true;
-        tunnel = event.tunnel();
-    }
-    let parts = connection.into_parts();
     let (must_reset, is_body_endless) = (output.must_reset(), framing.is_body_endless());
+    // It is absent only while it changes.
+    let Some((io, unread)) = connection.into_parts() else { return Ok(Served::Closed) };
+    let (served, tunnel) = handled.into_parts();
     let finished = Finished { end, limits, is_body_endless, served, draining, must_reset };
-    finished.close_or_upgrade(parts.io.into_inner(), parts.read_buf, tunnel).await
+    finished.close_or_upgrade(io, unread, tunnel).await
 }
 
-/// Reports to the connection that the handler of a request starts.
-fn announce<T>(sender: &mpsc::Sender<Event<T>>) {
-    // Not sent earlier: hyper never polls the handler if the client disconnects right after its
-    // request. Further pipelined requests need no event, and the last slot is for a tunnel.
-    if sender.capacity() > 1 {
-        let _ = sender.try_send(Event::Started);
-    }
+/// What the handlers of a connection leave for its loop.
+struct Handled<T> {
+    /// A handler has started.
+    served: AtomicBool,
+    /// Follows the response.
+    tunnel: Mutex<Option<Box<T>>>,
 }
 
-/// Passes the tunnel of a reply to the connection, and returns the response.
-fn send_tunnel<T>(reply: Reply<T>, sender: &mpsc::Sender<Event<T>>) -> Response<Body> {
-    match reply {
-        Reply::Response(response) => response,
-        Reply::Tunnel { response, tunnel } => {
-            // The channel has a free slot, and the receiver outlives the connection.
-            let _ = sender.try_send(Event::Tunnel(tunnel));
-            response
+impl<T> Handled<T> {
+    /// Keeps the tunnel of a reply, and returns the response.
+    fn keep_tunnel(&self, reply: Reply<T>) -> Response<Body> {
+        match reply {
+            Reply::Response(response) => response,
+            Reply::Tunnel { response, tunnel } => {
+                *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
+                response
+            }
         }
+    }
+
+    fn into_parts(self) -> (bool, Option<Box<T>>) {
+        let tunnel = self.tunnel.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (self.served.into_inner(), tunnel)
     }
 }
 
@@ -243,23 +247,6 @@ impl Finished {
     }
 }
 
-/// A message from a request handler to its connection.
-enum Event<T> {
-    /// The handler has started.
-    Started,
-    /// A tunnel follows the response.
-    Tunnel(Box<T>),
-}
-
-impl<T> Event<T> {
-    fn tunnel(self) -> Option<Box<T>> {
-        match self {
-            Self::Started => None,
-            Self::Tunnel(tunnel) => Some(tunnel),
-        }
-    }
-}
-
 /// Announces that the connection ends with this response (RFC 9112 9.6).
 fn closing(mut response: Response<Body>, version: Version) -> Response<Body> {
     // Otherwise hyper adds keep-alive for an HTTP/1.0 client that asked for it.
@@ -280,26 +267,6 @@ fn check_target(uri: &Uri, limits: HeadLimits) -> Result<(), RejectReason> {
         return Err(RejectReason::UriTooLong);
     }
     Ok(())
-}
-
-/// Configures hyper. Field names have the spelling of the backend, or that of the RFCs if the proxy adds them:
-/// some clients compare them exactly.
-fn builder(limits: HeadLimits) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder
-        // The time for a head is that of `RequestTimer`.
-        .header_read_timeout(None)
-        .max_buf_size(limits.bytes)
-        // The buffer alone may be exceeded by one read.
-        .max_header_size(limits.bytes)
-        .preserve_header_case(true)
-        .title_case_headers(true)
-        .half_close(false);
-    // hyper's own limit is 100; it allocates space for any that is set.
-    if limits.fields != HeadLimits::default().fields {
-        builder.max_headers(limits.fields);
-    }
-    builder
 }
 
 fn upgraded<S: Stream>(io: HttpIo<FramingStream<S>>, read: Bytes) -> UpgradedClient<S> {
@@ -350,8 +317,6 @@ fn classify(error: &hyper::Error, unread: Unread<'_>) -> DropReason {
     DropReason::ClientDisconnected(ConnectionStage::Head)
 }
 
-/// Capacity of the event channel, which is read after every poll of the connection.
-const EVENTS_MAX: usize = 4;
 /// Time for the first request of a connection that was accepted just before a drain started, so that its
 /// client gets a 503 instead of a reset.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(2);

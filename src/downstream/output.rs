@@ -49,12 +49,15 @@ struct OutputState {
     interim: Mutex<Vec<u8>>,
     /// A body has failed whose end is the end of the connection.
     must_reset: AtomicBool,
+    /// The body of the last request has not been read to its end.
+    is_body_unread: AtomicBool,
 }
 
 impl ResponseOutput {
     /// Records that a request was received, to which a response follows.
     pub fn receive_request(&self) {
         self.0.is_responding.store(true, Ordering::Relaxed);
+        self.0.is_body_unread.store(false, Ordering::Relaxed);
         self.0.requests.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -67,6 +70,16 @@ impl ResponseOutput {
     pub fn is_idle(&self) -> bool {
         !self.0.is_responding.load(Ordering::Relaxed)
             && !self.0.is_unflushed.load(Ordering::Relaxed)
+    }
+
+    /// Records whether a part of the last request's body has not been read.
+    pub fn set_body_unread(&self, is_unread: bool) {
+        self.0.is_body_unread.store(is_unread, Ordering::Relaxed);
+    }
+
+    /// Whether the body of the last request has been read to its end.
+    pub fn is_body_read(&self) -> bool {
+        !self.0.is_body_unread.load(Ordering::Relaxed)
     }
 
     /// Waits until everything before the next request has been written. `expects_continue` is whether its
@@ -185,6 +198,11 @@ impl<T> OutputStream<T> {
     /// Wraps a stream on which nothing has been written yet.
     pub fn new(io: T, output: ResponseOutput) -> Self {
         Self { io, output }
+    }
+
+    /// The wrapped stream.
+    pub fn get_mut(&mut self) -> &mut T {
+        &mut self.io
     }
 
     /// Returns the wrapped stream.

@@ -21,8 +21,11 @@ use crate::sys::worker_step::{charge_part, poll_step};
 #[derive(Debug)]
 pub struct HttpIo<S> {
     stream: S,
-    /// Received bytes that did not fit into hyper's buffer; at most [`RECV_BYTES`].
+    /// Received bytes that did not fit into hyper's buffer, at most [`RECV_BYTES`], or that were
+    /// [put back](Self::put_back).
     excess: Vec<u8>,
+    /// Follows the excess.
+    failure: Option<io::Error>,
     /// `None` if the caller has deadlines of its own.
     write_timeout: Option<Duration>,
     stall: Option<WriteStall>,
@@ -36,7 +39,7 @@ impl<S: Stream> HttpIo<S> {
 
     /// Like [`new`](Self::new), for a caller that has deadlines of its own.
     pub fn without_timeout(stream: S) -> Self {
-        Self { stream, excess: Vec::new(), write_timeout: None, stall: None }
+        Self { stream, excess: Vec::new(), failure: None, write_timeout: None, stall: None }
     }
 
     /// The stream, and the received bytes that hyper has not read.
@@ -47,6 +50,30 @@ impl<S: Stream> HttpIo<S> {
     /// Makes the drop of the stream reset the connection, if the transport can.
     pub fn abort(&mut self) {
         self.stream.abort();
+    }
+
+    /// Receives what the next reads return; ready once there are bytes, the end of the stream or a failure.
+    pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(poll_step(cx));
+        SCRATCH.with_borrow_mut(|scratch| {
+            match ready!(self.stream.poll_recv(cx, &mut scratch.recv)) {
+                Ok(Recv::Data(data)) => {
+                    self.excess.reserve_exact(data.len());
+                    self.excess.extend_from_slice(data);
+                }
+                // The next read finds it again.
+                Ok(Recv::Closed | Recv::Truncated) => {}
+                Err(failure) => self.failure = Some(failure),
+            }
+            Poll::Ready(())
+        })
+    }
+
+    /// Makes the next reads return these bytes again, before all others.
+    pub fn put_back(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.excess = [bytes, &self.excess].concat();
+        }
     }
 
     /// Reads at most `space` bytes, and calls `put` with them; does not call it at the end of the stream.
@@ -70,6 +97,9 @@ impl<S: Stream> HttpIo<S> {
                 self.excess = Vec::new();
             }
             return Poll::Ready(Ok(()));
+        }
+        if let Some(failure) = self.failure.take() {
+            return Poll::Ready(Err(failure));
         }
         ready!(poll_step(cx));
         SCRATCH.with_borrow_mut(|scratch| {
@@ -234,6 +264,23 @@ mod tests {
         assert_eq!(io.excess.capacity(), 0);
         assert_eq!(read(&mut io, 3).await.unwrap(), b"");
         assert_eq!(script.state().reads, 2);
+    }
+
+    #[tokio::test]
+    async fn filled_and_returned_bytes_come_first() {
+        let (stream, script) = script();
+        let mut io = HttpIo::new(stream, Duration::from_secs(1));
+        for piece in [b"45", b"67"] {
+            script.push(piece);
+            poll_fn(|cx| io.poll_fill(cx)).await;
+        }
+        assert!(futures_util::poll!(poll_fn(|cx| io.poll_fill(cx))).is_pending());
+        io.put_back(b"0123");
+        script.push_truncated();
+        poll_fn(|cx| io.poll_fill(cx)).await;
+        assert_eq!(read(&mut io, 3).await.unwrap(), b"012");
+        assert_eq!(read(&mut io, 9).await.unwrap(), b"34567");
+        assert_eq!(read(&mut io, 3).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[tokio::test]

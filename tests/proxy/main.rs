@@ -118,4 +118,5 @@ mod tunnel_timeouts;
 mod unix_backends;
 mod unread_bodies;
 mod utf8;
+mod waiting_memory;
 mod watchdog;

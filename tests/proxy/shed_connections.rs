@@ -110,13 +110,3 @@ async fn requests_and_tunnels_keep_their_places() {
 async fn is_open(stream: &mut TcpStream) -> bool {
     timeout(Duration::from_millis(20), stream.read(&mut [0])).await.is_err()
 }
-
-impl Proxy {
-    /// Waits until `/healthz` reports this many connections.
-    async fn wait_for_connections(&self, count: usize) {
-        within_timeout("the connections", async {
-            while self.health().await["connections"] != count {}
-        })
-        .await;
-    }
-}

@@ -194,3 +194,25 @@ async fn scanner_agrees_with_hyper() {
     let expected = [("/1", true), ("/2", true), ("/3", true), ("/4", false)];
     assert_eq!(seen, expected.map(|(path, good)| (path.to_owned(), good)));
 }
+
+#[test]
+fn only_a_head_is_awaited_between_requests() {
+    let mut scanner = FramingScanner::default();
+    let mut after = |bytes: &str| {
+        scanner.scan(bytes.as_bytes());
+        scanner.awaits_head()
+    };
+    assert!(after("") && after("\r\n") && after("POST / HTTP/1.1\r\nContent-Len"));
+    // The head is complete, and not yet returned.
+    assert!(!after("gth: 5\r\n\r\n12"));
+    scanner.next_head().unwrap();
+    let mut after = |bytes: &str| {
+        scanner.scan(bytes.as_bytes());
+        scanner.awaits_head()
+    };
+    assert!(!after("34"));
+    assert!(after("5") && after("POST / HTTP/1.1\r\n"));
+    scanner.scan(b"Transfer-Encoding: chunked\r\n\r\n");
+    scanner.next_head().unwrap();
+    assert!(!scanner.awaits_head());
+}

@@ -175,6 +175,14 @@ impl Proxy {
         self.wait_for_tunnels(0).await;
     }
 
+    /// Waits until `/healthz` reports this many connections.
+    pub async fn wait_for_connections(&self, count: usize) {
+        within_timeout("the connections", async {
+            while self.health().await["connections"] != count {}
+        })
+        .await;
+    }
+
     /// Waits until `/healthz` reports `left` tunnels and no other connection.
     pub async fn wait_for_tunnels(&self, left: usize) {
         within_timeout("the gauges to return", async {
