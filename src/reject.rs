@@ -58,6 +58,8 @@ pub enum RejectReason {
     ClientRequestRate,
     /// The client key has reached its limit of plain requests that are being served.
     ClientRequestLimit,
+    /// The connections that carry no tunnel have reached their limit of memory.
+    MemoryLimit,
     /// The process has reached its limit of open tunnels.
     ProxyLimit,
     /// The route has reached its limit of open tunnels.
@@ -153,6 +155,7 @@ impl RejectReason {
             | Self::ClientRequestRate
             | Self::ClientRequestLimit => StatusCode::TOO_MANY_REQUESTS,
             Self::ProxyLimit
+            | Self::MemoryLimit
             | Self::RouteLimit
             | Self::Draining
             | Self::Maintenance(_)
@@ -191,6 +194,7 @@ impl RejectReason {
             Self::ClientRateLimit => "client_rate_limit",
             Self::ClientRequestRate => "client_request_rate",
             Self::ClientRequestLimit => "client_request_limit",
+            Self::MemoryLimit => "memory_limit",
             Self::ProxyLimit => "proxy_limit",
             Self::RouteLimit => "route_limit",
             Self::Draining => "draining",
@@ -248,6 +252,7 @@ impl RejectReason {
             | Self::ClientRateLimit
             | Self::ClientRequestRate
             | Self::ClientRequestLimit
+            | Self::MemoryLimit
             | Self::ProxyLimit
             | Self::RouteLimit
             | Self::Draining
@@ -272,6 +277,7 @@ impl RejectReason {
             Self::ClientRateLimit => Some("rates.handshakes_per_client"),
             Self::ClientRequestRate => Some("rates.requests_per_client"),
             Self::ClientRequestLimit => Some("concurrency.requests_per_client"),
+            Self::MemoryLimit => Some("concurrency.pending_memory"),
             Self::ProxyLimit => Some("concurrency.tunnels"),
             Self::RouteLimit => Some("route.tunnels"),
             Self::NoBackend => Some("route.backends"),
@@ -342,6 +348,7 @@ impl fmt::Display for RejectReason {
             Self::ClientRateLimit => "handshake rate limit per client exceeded",
             Self::ClientRequestRate => "rate limit of plain requests per client exceeded",
             Self::ClientRequestLimit => "limit of plain requests in progress per client reached",
+            Self::MemoryLimit => "memory limit of connections without a tunnel reached",
             Self::ProxyLimit => "limit of open tunnels reached",
             Self::RouteLimit => "limit of open tunnels for this route reached",
             Self::Draining => {

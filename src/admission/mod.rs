@@ -7,5 +7,6 @@ pub mod concurrency;
 mod fair_queue;
 pub(crate) mod origin;
 pub(crate) mod pending;
+pub(crate) mod pending_memory;
 pub(crate) mod rate;
 pub(crate) mod turns;

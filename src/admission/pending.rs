@@ -9,7 +9,10 @@
 //! | silent | its first request is complete | busy |
 //! | busy | its response has been written | idle |
 //! | idle | its next request is complete | busy |
-//! | silent, idle | a new connection needs its place | shed |
+//! | silent, idle | a new connection needs its place, or others need its memory | shed |
+//!
+//! For memory, connections that wait for their next request are closed first, since their clients have got what they
+//! asked for: the oldest one of the client that has the most of them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -17,15 +20,21 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use atomic_waker::AtomicWaker;
+use hyper::http::request::Parts;
 
 use super::client_entries::ClientEntries;
+use super::pending_memory::{MemoryCharge, PendingMemory, WAITING_BYTES, request_bytes};
 use crate::client::ClientKey;
+use crate::reject::RejectReason;
 use crate::reject::drop_reason::ShedCause;
 use crate::sys::clock::now;
 
 /// The connections of the process that may be closed for a new one.
 #[derive(Debug, Default)]
-pub struct PendingConnections(Mutex<PendingTable>);
+pub struct PendingConnections {
+    table: Mutex<PendingTable>,
+    memory: Arc<PendingMemory>,
+}
 
 #[derive(Debug, Default)]
 struct PendingTable {
@@ -52,6 +61,8 @@ pub struct PendingConnection {
     /// Whether the first response is ready; after that the connection needs no turn.
     is_opened: AtomicBool,
     waker: AtomicWaker,
+    /// Absent for a connection that is never shed. The requests on it count.
+    memory: Option<MemoryCharge>,
 }
 
 /// The state of a connection, with the number of its entry if it has one.
@@ -69,10 +80,37 @@ impl PendingConnections {
         let mut table = self.lock();
         let number = table.number();
         let state = PendingState::Silent(number);
-        let added = PendingConnection::new(Some((self.clone(), client)), state);
+        let charge = MemoryCharge::new(self.memory.clone(), WAITING_BYTES);
+        let added = PendingConnection::new(Some((self.clone(), client)), state, Some(charge));
         table.silent.push(client, number, PendingEntry::new(&added));
         drop(table);
+        // It may be the one that is shed.
+        self.make_memory();
         added
+    }
+
+    /// Sets the budget for the memory of all connections, in bytes.
+    pub fn set_memory_limit(&self, bytes: u64) {
+        self.memory.set_limit(bytes);
+    }
+
+    /// Counts the memory of a request with this head until the charge is dropped.
+    ///
+    /// # Errors
+    /// [`RejectReason::MemoryLimit`] if it exceeds the budget, and no connection without a request is left.
+    pub fn charge_request(&self, head: &Parts) -> Result<MemoryCharge, RejectReason> {
+        let charge = MemoryCharge::new(self.memory.clone(), request_bytes(head));
+        if self.make_memory() { Ok(charge) } else { Err(RejectReason::MemoryLimit) }
+    }
+
+    /// Sheds connections until the memory is within its budget. Returns whether it is.
+    fn make_memory(&self) -> bool {
+        while self.memory.is_over() {
+            if !self.shed(PendingTable::memory_victim, ShedCause::Memory) {
+                return false;
+            }
+        }
+        true
     }
 
     /// Sheds a connection for a new one of this client, or of an unknown one. Returns whether the new one may take
@@ -93,7 +131,7 @@ impl PendingConnections {
     ) -> bool {
         let mut table = self.lock();
         // Places become free soon, but no more are promised until then.
-        if table.ending >= ENDING_MAX {
+        if table.ending >= ENDING_MAX && cause != ShedCause::Memory {
             return false;
         }
         let Some(victim) = victim(&mut table) else { return false };
@@ -102,6 +140,9 @@ impl PendingConnections {
         if let Some(victim) = &victim {
             table.ending += 1;
             *victim.state() = PendingState::Shed(cause);
+            if let Some(charge) = &victim.memory {
+                charge.set(0);
+            }
         }
         // The victim may be dropped here, which locks the table.
         drop(table);
@@ -113,7 +154,7 @@ impl PendingConnections {
 
     fn lock(&self) -> MutexGuard<'_, PendingTable> {
         // No code that could panic runs between related updates.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -146,6 +187,19 @@ impl PendingTable {
         let (client, count) = self.idle.most()?;
         let is_shed = count >= own && self.idle.oldest(client).is_some_and(PendingEntry::is_old);
         if is_shed { self.idle.pop_oldest(client) } else { None }
+    }
+
+    /// The connection to shed for memory: an idle one, otherwise a silent one. Of those that are new the newest, on
+    /// which the least work was done.
+    fn memory_victim(&mut self) -> Option<PendingEntry> {
+        if let Some((client, _)) = self.idle.most() {
+            return self.idle.pop_oldest(client);
+        }
+        let (client, _) = self.silent.most()?;
+        match self.silent.oldest(client).is_some_and(PendingEntry::is_old) {
+            true => self.silent.pop_oldest(client),
+            false => self.silent.pop_newest(client),
+        }
     }
 
     fn victim_of(&mut self, client: ClientKey) -> Option<PendingEntry> {
@@ -181,12 +235,28 @@ impl PendingEntry {
 impl PendingConnection {
     /// A connection that is never shed, because it is one of a trusted proxy.
     pub fn permanent() -> Arc<Self> {
-        Self::new(None, PendingState::Busy)
+        Self::new(None, PendingState::Busy, None)
     }
 
-    fn new(table: Option<(Arc<PendingConnections>, ClientKey)>, state: PendingState) -> Arc<Self> {
+    fn new(
+        table: Option<(Arc<PendingConnections>, ClientKey)>,
+        state: PendingState,
+        memory: Option<MemoryCharge>,
+    ) -> Arc<Self> {
         let (is_opened, waker) = (AtomicBool::new(false), AtomicWaker::new());
-        Arc::new(Self { table, state: Mutex::new(state), is_opened, waker })
+        Arc::new(Self { table, state: Mutex::new(state), is_opened, waker, memory })
+    }
+
+    /// Sets how much memory the connection takes in addition to what each one takes that waits, in bytes.
+    pub fn set_buffered(&self, bytes: u64) {
+        let (Some(charge), Some((all, _))) = (&self.memory, &self.table) else { return };
+        // Called at each poll, without a lock if it has not grown.
+        if charge.set(WAITING_BYTES + bytes) {
+            if matches!(*self.state(), PendingState::Shed(_)) {
+                charge.set(0);
+            }
+            all.make_memory();
+        }
     }
 
     /// A request is complete: the connection is not shed until its response has been written.
@@ -357,5 +427,33 @@ mod tests {
         drop(all);
         let _two = add(&table, 1, 2);
         assert!(table.make_room(None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_connections_make_memory_before_silent_ones() {
+        let table = Arc::<PendingConnections>::default();
+        table.set_memory_limit(3 * WAITING_BYTES);
+        let mut all = [add(&table, 1, 2), add(&table, 2, 1)].concat();
+        all[1].set_busy();
+        all[1].set_idle();
+        assert_eq!(shed(&all), [] as [usize; 0]);
+        all.extend(add(&table, 3, 1));
+        assert_eq!(shed(&all), [1]);
+        // Of the client with the most, the newest one.
+        all.extend(add(&table, 3, 1));
+        assert_eq!(shed(&all), [1, 4]);
+        all[0].set_busy();
+        all[2].set_busy();
+        all[0].set_buffered(1);
+        assert_eq!(shed(&all), [1, 3, 4]);
+        let head = hyper::Request::new(()).into_parts().0;
+        assert_eq!(table.charge_request(&head).unwrap_err(), RejectReason::MemoryLimit);
+        table.set_memory_limit(2 * WAITING_BYTES + 1 + request_bytes(&head));
+        let charge = table.charge_request(&head).unwrap();
+        // Nothing is left but itself.
+        all.extend(add(&table, 4, 1));
+        assert_eq!(shed(&all), [1, 3, 4, 5]);
+        drop((charge, all));
+        assert_eq!((table.memory.used(), table.lock().ending), (0, 0));
     }
 }

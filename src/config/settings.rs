@@ -299,6 +299,8 @@ pub struct ConcurrencySettings {
     pub tunnels_per_client: usize,
     /// Plain requests of one client key that are being served.
     pub requests_per_client: usize,
+    /// Memory of the connections that carry no tunnel, in bytes; `None` for a share of what the service may use.
+    pub pending_memory: Option<u64>,
 }
 
 /// Timeouts until the 101 response; the later ones are in [`SessionPolicy`].

@@ -47,6 +47,11 @@ impl FramingChecker {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).next_head()
     }
 
+    /// Number of bytes received of a head that is not complete.
+    pub fn head_bytes(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).head_bytes
+    }
+
     /// Whether no byte of a head has been received that is not complete and returned.
     pub fn is_between_requests(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_between_requests()
@@ -136,6 +141,8 @@ impl<S: Stream> Stream for FramingStream<S> {
 struct FramingScanner {
     position: ScanPosition,
     head: HeadFraming,
+    /// Number of bytes of the incomplete head.
+    head_bytes: usize,
     /// Number of complete heads.
     completed: u64,
     /// Number of results returned.
@@ -209,9 +216,10 @@ impl FramingScanner {
     }
 
     fn scan(&mut self, mut bytes: &[u8]) {
+        self.head_bytes += if self.is_in_head() { bytes.len() } else { 0 };
         while let Some((&byte, rest)) = bytes.split_first() {
             match self.position {
-                ScanPosition::Lost => return,
+                ScanPosition::Lost => break,
                 ScanPosition::Body(left) => {
                     let len = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
                     bytes = &bytes[len..];
@@ -229,11 +237,22 @@ impl FramingScanner {
                     self.position = ScanPosition::SkipLine;
                 }
                 ScanPosition::BetweenRequests | ScanPosition::Name | ScanPosition::Length => {
+                    if self.position == ScanPosition::BetweenRequests {
+                        self.head_bytes = bytes.len();
+                    }
                     bytes = rest;
                     self.step(byte);
                 }
             }
         }
+        if !self.is_in_head() {
+            self.head_bytes = 0;
+        }
+    }
+
+    fn is_in_head(&self) -> bool {
+        use ScanPosition::{Length, Name, SkipLine};
+        matches!(self.position, SkipLine | Name | Length)
     }
 
     fn step(&mut self, byte: u8) {

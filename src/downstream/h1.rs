@@ -44,6 +44,19 @@ pub struct UpgradedClient<S> {
     pub after_head: Bytes,
 }
 
+/// What a connection waits with.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionWait {
+    /// Each request has its response, and there was one.
+    pub is_idle: bool,
+    /// It holds hyper's buffers.
+    pub has_buffers: bool,
+    /// Number of bytes of the next head.
+    pub head_bytes: usize,
+    /// The client does not accept its response.
+    pub is_stalled: bool,
+}
+
 /// How a connection ended without an error.
 #[derive(Debug)]
 pub enum Served<S, T> {
@@ -60,8 +73,8 @@ pub enum Served<S, T> {
 /// `handler` receives each request, the reason to reject it if its framing is ambiguous or its target too
 /// long, and the means to send interim responses. A 100 is sent only by `handler`, while the request body can be read before. When `drain`
 /// is ready, the connection is closed after the current request; a client that has not sent a request
-/// yet still gets a response to its first one, if it arrives within two seconds. `on_idle` is called again and again
-/// while every request has its response.
+/// yet still gets a response to its first one, if it arrives within two seconds. `on_wait` is called whenever the
+/// connection waits for something.
 ///
 /// # Errors
 /// The connection ended before its first request was complete, sent something that is not
@@ -72,7 +85,7 @@ pub async fn serve<S, T, H, F>(
     limits: HeadLimits,
     drain: impl Future<Output = ()>,
     handler: H,
-    on_idle: impl Fn(),
+    on_wait: impl Fn(ConnectionWait),
 ) -> Result<Served<S, T>, DropReason>
 where
     S: Stream + Send + 'static,
@@ -129,9 +142,6 @@ where
             }
             let is_silent = framing.is_between_requests();
             let phase = ConnectionPhase::of(output.is_idle(), served && is_silent);
-            if served && phase != ConnectionPhase::Response {
-                on_idle();
-            }
             // A client that did not finish its first head by now gets no response.
             if closing && phase == ConnectionPhase::Head {
                 return Poll::Ready(End::Expired { is_silent });
@@ -139,6 +149,12 @@ where
             let may_rest = || output.is_body_read() && framing.awaits_head();
             let (timer, requests) = (timer.as_mut(), output.requests());
             let expired = connection.poll_expired(timer, phase, requests, may_rest, cx);
+            on_wait(ConnectionWait {
+                is_idle: served && phase != ConnectionPhase::Response,
+                has_buffers: connection.is_active(),
+                head_bytes: framing.head_bytes(),
+                is_stalled: output.is_stalled(),
+            });
             expired.map(|()| End::Expired { is_silent })
         });
         select! {

@@ -90,7 +90,7 @@ where
     }
 
     /// Whether it has buffers.
-    fn is_active(&self) -> bool {
+    pub fn is_active(&self) -> bool {
         matches!(self.state, Some(HyperState::Active(_)))
     }
 

@@ -51,6 +51,8 @@ struct OutputState {
     must_reset: AtomicBool,
     /// The body of the last request has not been read to its end.
     is_body_unread: AtomicBool,
+    /// The client does not accept what was written.
+    is_stalled: AtomicBool,
 }
 
 impl ResponseOutput {
@@ -70,6 +72,11 @@ impl ResponseOutput {
     pub fn is_idle(&self) -> bool {
         !self.0.is_responding.load(Ordering::Relaxed)
             && !self.0.is_unflushed.load(Ordering::Relaxed)
+    }
+
+    /// Whether the client does not accept what was written.
+    pub fn is_stalled(&self) -> bool {
+        self.0.is_stalled.load(Ordering::Relaxed)
     }
 
     /// Records whether a part of the last request's body has not been read.
@@ -269,7 +276,9 @@ impl<T: Write + Unpin> Write for OutputStream<T> {
         if self.is_own_continue(bufs) {
             return Poll::Ready(Ok(OWN_CONTINUE.len()));
         }
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.output.0.is_stalled.store(written.is_pending(), Ordering::Relaxed);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -278,8 +287,10 @@ impl<T: Write + Unpin> Write for OutputStream<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_interim(cx))?;
-        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
         let state = &*self.output.0;
+        state.is_stalled.store(flushed.is_pending(), Ordering::Relaxed);
+        ready!(flushed)?;
         state.is_unflushed.store(false, Ordering::Relaxed);
         if state.flush_awaited.load(Ordering::Relaxed) {
             state.flush_awaited.store(false, Ordering::Relaxed);

@@ -1,6 +1,7 @@
 //! The number of connections and tunnels that this process can hold: the limit of open files bounds both,
-//! and a memory limit that idle tunnels would exceed causes a warning.
+//! and a memory limit that idle tunnels and the connections without one would exceed causes a warning.
 
+use crate::admission::pending_memory::DEAREST_BYTES;
 use crate::config::settings::ConcurrencySettings;
 use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::config::values::units::ByteSize;
@@ -14,10 +15,12 @@ pub struct Capacity {
     pub tunnels: usize,
     /// Maximum number of connections to backends that wait for a request.
     pub idle_backend_connections: usize,
+    /// Maximum memory of the connections that carry no tunnel, in bytes.
+    pub pending_memory: u64,
 }
 
 impl Capacity {
-    /// Computes the limits for `descriptors` open files. A client connection needs two (one for itself,
+    /// Computes the limits for `descriptors` open files and `memory` bytes. A client connection needs two (one for itself,
     /// one for its backend); the listeners, idle backend connections and a reserve need the rest.
     ///
     /// # Errors
@@ -26,6 +29,7 @@ impl Capacity {
         limits: &ConcurrencySettings,
         listeners: usize,
         descriptors: usize,
+        memory: Option<u64>,
     ) -> Result<Self, Vec<LateDiagnostic>> {
         let idle_backend_connections = (descriptors / IDLE_SHARE).min(IDLE_MAX);
         let reserve = RESERVED_DESCRIPTORS + listeners + idle_backend_connections;
@@ -45,26 +49,36 @@ impl Capacity {
         let over = all.into_iter().filter(|(_, count)| *count > max);
         let errors: Vec<_> = over.map(|(key, count)| error(key, count)).collect();
         if errors.is_empty() {
-            Ok(Self { connections, tunnels, idle_backend_connections })
+            let share = memory.map_or(u64::MAX, |bytes| bytes / MEMORY_SHARE);
+            let pending_memory = limits.pending_memory.unwrap_or(share);
+            Ok(Self { connections, tunnels, idle_backend_connections, pending_memory })
         } else {
             Err(errors)
         }
     }
 
-    /// A warning if the maximum number of tunnels, all idle, needs more than `memory_limit` bytes.
+    /// A warning if the maximum number of tunnels, all idle, and the connections without one need more than
+    /// `memory_limit` bytes. Of those, each may be in the stage that takes the most.
     pub fn memory_warning(&self, memory_limit: Option<u64>) -> Option<LateDiagnostic> {
         let limit = memory_limit?;
-        let tunnels = u64::try_from(self.tunnels).unwrap_or(u64::MAX);
-        let needed = PROCESS_BYTES.saturating_add(tunnels.saturating_mul(TUNNEL_BYTES));
+        let bytes =
+            |count: usize, each| u64::try_from(count).unwrap_or(u64::MAX).saturating_mul(each);
+        let (tunnels, pending) = (
+            bytes(self.tunnels, TUNNEL_BYTES),
+            bytes(self.connections, DEAREST_BYTES).min(self.pending_memory),
+        );
+        let needed = PROCESS_BYTES.saturating_add(tunnels).saturating_add(pending);
         if needed <= limit {
             return None;
         }
         let mib = |bytes: u64| ByteSize::new((bytes >> 20).max(1) << 20);
-        let max = limit.saturating_sub(PROCESS_BYTES) / TUNNEL_BYTES;
+        let max = limit.saturating_sub(PROCESS_BYTES).saturating_sub(pending) / TUNNEL_BYTES;
         let problem = format!(
-            "{tunnels} tunnels take about {} while they are idle, but the memory limit here is {}; \
-             raise MemoryMax, or write at most {max}",
-            mib(needed),
+            "{} tunnels take about {} while they are idle, and the connections without one up to {} \
+             (concurrency.pending_memory), but the memory limit here is {}; raise MemoryMax, or write at most {max}",
+            self.tunnels,
+            mib(PROCESS_BYTES.saturating_add(tunnels)),
+            mib(pending),
             mib(limit)
         );
         Some(LateDiagnostic { key: "concurrency.tunnels".into(), problem })
@@ -81,6 +95,9 @@ const IDLE_MAX: usize = 128;
 const TUNNEL_BYTES: u64 = 6 << 10;
 /// Memory of the process without tunnels (measured).
 const PROCESS_BYTES: u64 = 16 << 20;
+/// One of this many bytes of memory is for connections without a tunnel. A quarter of 1 GiB lets 25,000 wait, or 5,000
+/// have a request in progress.
+const MEMORY_SHARE: u64 = 4;
 
 #[cfg(test)]
 mod tests {
@@ -93,29 +110,30 @@ mod tests {
             connections_per_client: 1,
             tunnels_per_client: 1,
             requests_per_client: 1,
+            pending_memory: None,
         }
     }
 
     fn tunnels(tunnels: usize) -> Capacity {
-        Capacity { connections: tunnels, tunnels, idle_backend_connections: 0 }
+        Capacity { connections: 0, tunnels, idle_backend_connections: 0, pending_memory: 0 }
     }
 
     // Requirements: CF15.
     #[test]
     fn limit_beyond_descriptors_is_an_error() {
-        assert_eq!(Capacity::new(&limits(None), 1, 1136).unwrap().connections, 500);
-        let errors = Capacity::new(&limits(Some(501)), 1, 1136).unwrap_err();
+        assert_eq!(Capacity::new(&limits(None), 1, 1136, None).unwrap().connections, 500);
+        let errors = Capacity::new(&limits(Some(501)), 1, 1136, None).unwrap_err();
         assert_eq!(errors.len(), 1, "{errors:?}");
         assert_eq!(errors[0].key, "concurrency.connections");
         let text = &errors[0].problem;
         assert!(text.contains("need 1138") && text.contains("at most 500"), "{text}");
         let many = ConcurrencySettings { tunnels: Some(1000), ..limits(None) };
-        assert_eq!(Capacity::new(&many, 1, 1136).unwrap_err()[0].key, "concurrency.tunnels");
+        assert_eq!(Capacity::new(&many, 1, 1136, None).unwrap_err()[0].key, "concurrency.tunnels");
         let both = ConcurrencySettings { connections: Some(2000), ..many };
-        let errors = Capacity::new(&both, 1, 1136).unwrap_err();
+        let errors = Capacity::new(&both, 1, 1136, None).unwrap_err();
         let keys: Vec<&str> = errors.iter().map(|error| error.key.as_str()).collect();
         assert_eq!(keys, ["concurrency.connections", "concurrency.tunnels"]);
-        assert!(Capacity::new(&limits(None), 1, 65).is_err());
+        assert!(Capacity::new(&limits(None), 1, 65, None).is_err());
     }
 
     // Requirements: CF16.
@@ -125,8 +143,9 @@ mod tests {
         assert_eq!(warning.key, "concurrency.tunnels");
         assert_eq!(
             warning.problem,
-            "100000 tunnels take about 601MiB while they are idle, but the memory \
-             limit here is 256MiB; raise MemoryMax, or write at most 40960"
+            "100000 tunnels take about 601MiB while they are idle, and the connections without one \
+             up to 1MiB (concurrency.pending_memory), but the memory limit here is 256MiB; raise \
+             MemoryMax, or write at most 40960"
         );
         assert_eq!(tunnels(40_960).memory_warning(Some(256 << 20)), None);
         assert!(tunnels(40_961).memory_warning(Some(256 << 20)).is_some());
@@ -136,5 +155,27 @@ mod tests {
                 .memory_warning(Some(1))
                 .is_some_and(|warning| warning.problem.contains("at most 0"))
         );
+    }
+
+    #[test]
+    fn connections_without_tunnels_have_a_share_of_memory() {
+        let capacity = |pending_memory, memory| {
+            let limits = ConcurrencySettings { pending_memory, ..limits(Some(100)) };
+            Capacity::new(&limits, 1, 1136, memory).unwrap()
+        };
+        assert_eq!(capacity(None, Some(1 << 30)).pending_memory, 256 << 20);
+        assert_eq!(capacity(None, None).pending_memory, u64::MAX);
+        let fixed = capacity(Some(64 << 20), Some(1 << 30));
+        assert_eq!(fixed.pending_memory, 64 << 20);
+        // A hundred connections in the dearest stage take less.
+        let dearest = 100 * DEAREST_BYTES;
+        assert!(dearest < 64 << 20);
+        let needed = PROCESS_BYTES + 100 * TUNNEL_BYTES + dearest;
+        assert_eq!(fixed.memory_warning(Some(needed)), None);
+        assert!(fixed.memory_warning(Some(needed - 1)).is_some());
+        let many = Capacity { connections: 1_000_000, ..fixed };
+        let needed = PROCESS_BYTES + 100 * TUNNEL_BYTES + (64 << 20);
+        assert_eq!(many.memory_warning(Some(needed)), None);
+        assert!(many.memory_warning(Some(needed - 1)).is_some());
     }
 }

@@ -29,6 +29,7 @@ pub fn of_drop(
         DropReason::ProxyLimit | DropReason::Shed(ShedCause::Connections) => {
             Some(snapshot.capacity.connections.to_string())
         }
+        DropReason::Shed(ShedCause::Memory) => Some(pending_memory(snapshot)),
         DropReason::ProxyHeaderUntrusted => Some(snapshot.trusted_proxies.to_string()),
         DropReason::ProxyHeaderMissing => Some("true".to_owned()),
         DropReason::ProxyHeaderTimeout => Some(show_duration(settings.timeouts.proxy_header)),
@@ -47,6 +48,10 @@ pub fn of_drop(
         | DropReason::Http2Flood(_) => None,
     };
     DecidingSetting { key: reason.key(), value }
+}
+
+fn pending_memory(snapshot: &Snapshot) -> String {
+    ByteSize::new(snapshot.capacity.pending_memory).to_string()
 }
 
 /// The setting that caused a response to be aborted.
@@ -83,6 +88,7 @@ pub fn of_rejection(
         RejectReason::ClientRequestRate => Some(shown_rate(rates.requests)),
         RejectReason::ClientRequestLimit => Some(concurrency.requests_per_client.to_string()),
         RejectReason::ProxyLimit => Some(snapshot.capacity.tunnels.to_string()),
+        RejectReason::MemoryLimit => Some(pending_memory(snapshot)),
         RejectReason::RouteLimit => {
             route.and_then(|route| route.max_tunnels).map(|n| n.to_string())
         }

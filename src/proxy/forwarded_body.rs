@@ -10,10 +10,14 @@ use hyper::body::{Body, Frame, SizeHint};
 
 use super::request_log::RequestLog;
 use crate::admission::concurrency::RequestPermit;
+use crate::admission::pending_memory::MemoryCharge;
 use crate::reject::abort::AbortCause;
 use crate::sys::clock::now;
 use crate::telemetry::record::ResponseProgress;
 use crate::upstream::http1::response_body::ResponseBody;
+
+/// What counts for a request until the end of its response.
+pub type RequestHolds = (RequestPermit, MemoryCharge);
 
 /// A response body with the log of its request.
 #[derive(Debug)]
@@ -23,7 +27,7 @@ pub struct ForwardedBody {
     /// Time from the request head to the response head.
     head: Duration,
     /// Released before the record is written, so that a reader of the record can rely on it.
-    permit: Option<RequestPermit>,
+    holds: Option<RequestHolds>,
     /// `None` once the response was aborted.
     log: Option<RequestLog>,
 }
@@ -33,11 +37,11 @@ impl ForwardedBody {
     pub fn new(
         body: ResponseBody,
         status: StatusCode,
-        permit: RequestPermit,
+        holds: RequestHolds,
         log: RequestLog,
     ) -> Self {
         let head = now().duration_since(log.started);
-        Self { body, status, head, permit: Some(permit), log: Some(log) }
+        Self { body, status, head, holds: Some(holds), log: Some(log) }
     }
 
     fn progress(&self) -> ResponseProgress {
@@ -58,7 +62,7 @@ impl Body for ForwardedBody {
         if let Some(Err(cause)) = &frame
             && let Some(log) = self.log.take()
         {
-            self.permit = None;
+            self.holds = None;
             log.aborted(self.status, *cause, self.progress());
         }
         Poll::Ready(frame)
@@ -76,7 +80,7 @@ impl Body for ForwardedBody {
 /// hyper drops the body at its end, or earlier if the client disconnects.
 impl Drop for ForwardedBody {
     fn drop(&mut self) {
-        self.permit = None;
+        self.holds = None;
         if let Some(log) = self.log.take() {
             log.served(self.status, self.body.has_ended(), self.progress());
         }

@@ -10,7 +10,7 @@ use hyper::http::request::Parts;
 use hyper::{Request, Response};
 
 use super::drained;
-use super::forwarded_body::ForwardedBody;
+use super::forwarded_body::{ForwardedBody, RequestHolds};
 use super::own_response::own_response;
 use super::redirect::ListenerRedirect;
 use super::request_log::RequestLog;
@@ -20,8 +20,9 @@ use super::route_match::{find, own_origin};
 use super::session::{HandshakeResult, PendingTunnel};
 use super::snapshot::Snapshot;
 use super::state::ProxyState;
-use crate::admission::concurrency::{Permit, RequestPermit, TunnelLimits};
+use crate::admission::concurrency::{Permit, TunnelLimits};
 use crate::admission::pending::PendingConnection;
+use crate::admission::pending_memory::MemoryCharge;
 use crate::downstream::client_address;
 use crate::downstream::reply::Reply;
 use crate::downstream::request_timer::HttpTimeouts;
@@ -78,11 +79,10 @@ impl<B> ClientBody for B where
 /// The outcome of a request that no rule of ours rejected.
 enum Outcome {
     /// The backend's response to a plain request, which counts for the client until its end.
-    Forwarded(Response<ResponseBody>, RequestPermit),
+    Forwarded(Response<ResponseBody>, RequestHolds),
     /// The backend accepted the upgrade.
     Upgraded(Reply<PendingTunnel>),
-    /// The backend rejected the upgrade, or the request was redirected: the response, and the reason for the
-    /// record.
+    /// The backend rejected the upgrade, or the request was redirected: the response, and the reason for the record.
     Declined(Response<Body>, RejectReason),
 }
 
@@ -142,13 +142,13 @@ impl ConnectionContext {
         let route = log.route().filter(|_| connection.client.secure);
         let hsts = route.and_then(|route| route.hsts.clone());
         let (mut reply, rejected) = match outcome {
-            Ok(Outcome::Forwarded(mut response, permit)) => {
+            Ok(Outcome::Forwarded(mut response, holds)) => {
                 set_hsts(response.headers_mut(), hsts);
                 log.issue_pin(response.headers_mut());
                 // The request ends with the body of its response, and so does its log.
                 let status = response.status();
                 return Reply::Response(
-                    response.map(|body| boxed(ForwardedBody::new(body, status, permit, log))),
+                    response.map(|body| boxed(ForwardedBody::new(body, status, holds, log))),
                 );
             }
             Ok(Outcome::Upgraded(mut reply)) => {
@@ -170,8 +170,7 @@ impl ConnectionContext {
         reply
     }
 
-    /// The client of a request, with the connection that carries it, and what trusted proxies say
-    /// about both.
+    /// The client of a request, with the connection that carries it, and what trusted proxies say about both.
     fn client_of<B>(
         &self,
         request: &Request<B>,
@@ -205,6 +204,7 @@ impl ConnectionContext {
     ) -> Result<Outcome, RejectReason> {
         let client = &context.connection.client;
         let (mut head, body) = request.into_parts();
+        let memory = self.state.pending.charge_request(&head)?;
         let kind = ValidatedRequest::validate(&head)?;
         if let Some(redirect) = &self.redirect
             && let Some((response, reason)) =
@@ -235,9 +235,9 @@ impl ConnectionContext {
             ValidatedRequest::Plain(_) if !route.http => Err(RejectReason::NotWebsocket),
             ValidatedRequest::Plain(_) => {
                 let choice = route.pool.read_request(&head, kind.path(), client.key);
-                let request = Request::from_parts(head, body);
+                let request = (Request::from_parts(head, body), choice, memory);
                 // In a box, because it is large.
-                Box::pin(self.forward(context, route, (request, choice), &forwarded, log)).await
+                Box::pin(self.forward(context, route, request, &forwarded, log)).await
             }
         }
     }
@@ -247,7 +247,7 @@ impl ConnectionContext {
         &self,
         context: &RequestContext<'_>,
         route: &Arc<Route>,
-        (request, choice): (Request<B>, ChoiceRequest),
+        (request, choice, memory): (Request<B>, ChoiceRequest, MemoryCharge),
         forwarded: &ForwardedHeaders<'_>,
         log: &mut RequestLog,
     ) -> Result<Outcome, RejectReason> {
@@ -268,7 +268,7 @@ impl ConnectionContext {
         let from = (&route.pool, key);
         let mut observer = RequestObserver { log, send_interim: context.send_interim, from };
         let forwarding = forward::forward(&connector, request, forwarded, options, &mut observer);
-        Ok(Outcome::Forwarded(forwarding.await?, permit))
+        Ok(Outcome::Forwarded(forwarding.await?, (permit, memory)))
     }
 
     /// Admits a WebSocket handshake, forwards it to a backend, and prepares the tunnel.

@@ -20,10 +20,11 @@ use super::snapshot::Snapshot;
 use super::state::ProxyState;
 use crate::admission::concurrency::Permit;
 use crate::admission::pending::PendingConnection;
+use crate::admission::pending_memory::{BUFFER_BYTES, UNREAD_BYTES};
 use crate::admission::turns::{OpeningProgress, Turn, Turns};
 use crate::client::{AddrSource, ClientInfo, ClientKey, HttpProtocol};
 use crate::config::settings::ListenerSettings;
-use crate::downstream::h1::{self, Served};
+use crate::downstream::h1::{self, ConnectionWait, Served};
 use crate::downstream::interim::InterimSender;
 use crate::listener::key::ListenerKey;
 use crate::listener::proxy_protocol::read_proxy_header;
@@ -225,8 +226,13 @@ async fn serve_http<S: Stream + Send + 'static>(
             reply
         }
     };
-    let on_idle = || context.pending.set_idle();
-    let serving = h1::serve(stream, timeouts, limits, state.wait_draining(), handler, on_idle);
+    let on_wait = |wait: ConnectionWait| {
+        if wait.is_idle {
+            context.pending.set_idle();
+        }
+        context.pending.set_buffered(buffered_bytes(wait));
+    };
+    let serving = h1::serve(stream, timeouts, limits, state.wait_draining(), handler, on_wait);
     let served: Served<S, PendingTunnel> = Box::pin(serving).await?;
     match served {
         Served::Closed => {}
@@ -234,6 +240,14 @@ async fn serve_http<S: Stream + Send + 'static>(
         Served::Abandoned(tunnel) => tunnel.abandon(),
     }
     Ok(())
+}
+
+/// The memory that a connection takes for what it waits with, in bytes.
+fn buffered_bytes(wait: ConnectionWait) -> u64 {
+    let head = wait.head_bytes as u64;
+    // hyper's buffer grows by doubling.
+    let buffers = if wait.has_buffers { BUFFER_BYTES + 2 * head } else { head };
+    buffers + if wait.is_stalled { UNREAD_BYTES } else { 0 }
 }
 
 #[cfg(test)]

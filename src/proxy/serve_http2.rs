@@ -14,6 +14,7 @@ use super::request::ConnectionContext;
 use super::session::{PendingTunnel, start};
 use super::state::ProxyState;
 use crate::admission::pending::PendingConnection;
+use crate::admission::pending_memory::HTTP2_BYTES;
 use crate::downstream::h1::UpgradedClient;
 use crate::downstream::http2::connection::{self, Http2Limits};
 use crate::downstream::http2::handler::Http2Handler;
@@ -47,6 +48,7 @@ impl OpenedHttp2 {
         let limits =
             Http2Limits { timeouts: context.timeouts(), request_head: context.request_head };
         let (pending, connection) = (context.pending.clone(), context.connection.clone());
+        pending.set_buffered(HTTP2_BYTES);
         let state = context.state.clone();
         let waiting = state.waiting.clone();
         let drain = async move { state.wait_draining().await };

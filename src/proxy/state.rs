@@ -96,6 +96,8 @@ impl ProxyState {
         ticketer: Arc<dyn ProducesTickets>,
         descriptors: usize,
     ) -> Self {
+        let pending = Arc::<PendingConnections>::default();
+        pending.set_memory_limit(snapshot.capacity.pending_memory);
         Self {
             restart_only: restart_only(&snapshot.settings),
             turns: Turns::new(TURNS_PER_WORKER * snapshot.settings.workers),
@@ -111,7 +113,7 @@ impl ProxyState {
             net,
             phase: watch::Sender::new(Phase::Running),
             concurrency: Arc::default(),
-            pending: Arc::default(),
+            pending,
             waiting: Arc::default(),
             registry: Arc::default(),
             tasks: TaskTracker::new(),
@@ -128,6 +130,7 @@ impl ProxyState {
 
     /// Replaces the snapshot. Requests that are being handled keep the previous one.
     pub fn swap(&self, snapshot: Snapshot) {
+        self.pending.set_memory_limit(snapshot.capacity.pending_memory);
         self.snapshot.store(Arc::new(snapshot));
     }
 

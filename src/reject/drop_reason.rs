@@ -11,6 +11,8 @@ pub enum ShedCause {
     Connections,
     /// Connections of the client key.
     ConnectionsOfClient,
+    /// Memory of the connections that carry no tunnel.
+    Memory,
 }
 
 /// Why a connection ended before it had a complete request.
@@ -30,7 +32,7 @@ pub enum DropReason {
     ProxyHeaderMissing,
     /// The PROXY header is malformed; the text names the violated rule.
     ProxyHeaderInvalid(&'static str),
-    /// The connection had no request in progress, and a new one needed its place.
+    /// The connection had no request in progress, and a new one needed its place, or others its memory.
     Shed(ShedCause),
     /// The PROXY header was incomplete at its deadline.
     ProxyHeaderTimeout,
@@ -118,6 +120,7 @@ impl DropReason {
             Self::ProxyLimit | Self::Shed(ShedCause::Connections) => {
                 Some("concurrency.connections")
             }
+            Self::Shed(ShedCause::Memory) => Some("concurrency.pending_memory"),
             Self::ProxyHeaderUntrusted => Some("trusted_proxies.addresses"),
             Self::ProxyHeaderMissing => Some("listener.proxy_protocol"),
             Self::ProxyHeaderTimeout => Some("timeouts.proxy_header"),

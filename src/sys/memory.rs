@@ -1,4 +1,4 @@
-//! The memory limit of the process, as set by its control group.
+//! The memory that the process may use: the limit of its control group, and the memory of the machine.
 
 use std::fs;
 use std::path::{Component, Path};
@@ -8,6 +8,18 @@ use std::path::{Component, Path};
 pub fn limit() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     limit_in(&groups, Path::new("/sys/fs/cgroup"))
+}
+
+/// The memory that the process may use, in bytes: its [`limit`], or else that of the machine. `None` if neither can be
+/// read.
+pub fn available() -> Option<u64> {
+    limit().or_else(|| machine(&fs::read_to_string("/proc/meminfo").ok()?))
+}
+
+/// The memory of the machine, from the content of `/proc/meminfo`.
+fn machine(meminfo: &str) -> Option<u64> {
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    total.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// As [`limit`], with the content of `/proc/self/cgroup` and the mount point of the cgroup tree.
@@ -29,6 +41,14 @@ fn limit_in(groups: &str, root: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_of_the_machine_is_read() {
+        let meminfo = "MemTotal:       24602164 kB\nMemFree:         1602164 kB\n";
+        assert_eq!(machine(meminfo), Some(24_602_164 << 10));
+        assert_eq!(machine("MemFree:         1602164 kB\n"), None);
+        assert!(available().is_some_and(|bytes| bytes > 1 << 20));
+    }
 
     // Requirements: CF16.
     #[test]

@@ -75,6 +75,7 @@ mod outcome_counters;
 mod outcome_records;
 mod overload;
 mod path_readings;
+mod pending_memory;
 mod permits;
 mod pin_cookies;
 mod plain_http;

@@ -10,7 +10,7 @@ use crate::config::toml::diagnostic::{Location, Problem};
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
 use crate::config::values::scalars::{OrAuto, PerClientLimit};
-use crate::config::values::units::PerSecond;
+use crate::config::values::units::{ByteSize, PerSecond};
 
 /// The concurrency limits. The default of a per-client limit is lowered to the limit on all
 /// clients.
@@ -52,6 +52,13 @@ pub(crate) fn concurrency(file: &ConfigFile, sink: &mut DiagnosticSink<'_>) -> C
         tunnels_within_connections(file, sink);
     }
 
+    let memory = given.pending_memory.value().and_then(|size| size.0);
+    if let (Some(size), Some(location)) = (memory, given.pending_memory.location())
+        && size < PENDING_MEMORY_MIN
+    {
+        let problem = Problem::new(format!("{size} is too little for any number of connections"));
+        sink.report(location, problem.help(format!("write at least \"{PENDING_MEMORY_MIN}\"")));
+    }
     let within =
         |given: &Parsed<PerClientLimit<NonZeroU32>>, default: u32, max: Option<NonZeroU32>| {
             let default = max.map_or(default, |max| max.get().min(default));
@@ -63,6 +70,7 @@ pub(crate) fn concurrency(file: &ConfigFile, sink: &mut DiagnosticSink<'_>) -> C
         connections_per_client: count(within(&given.connections_per_client, CONNECTIONS, all)),
         tunnels_per_client: count(within(&given.tunnels_per_client, 1024, tunnels)),
         requests_per_client: count(within(&given.requests_per_client, 1024, None)),
+        pending_memory: memory.map(ByteSize::get),
     }
 }
 
@@ -128,6 +136,8 @@ const fn at_least_one(number: u32) -> NonZeroU32 {
     }
 }
 
+/// Enough for a few requests with the longest heads.
+const PENDING_MEMORY_MIN: ByteSize = ByteSize::new(1 << 20);
 /// Default of `connections_per_client`.
 const CONNECTIONS: u32 = 2048;
 /// The burst lets all [`CONNECTIONS`] of an office return at once after an outage, and try again.

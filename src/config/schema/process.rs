@@ -16,7 +16,7 @@ use crate::config::values::scalars::{
     OrAuto, OrOff, PerClientLimit, PrefixBits, QueryParameter, WorkerCount,
 };
 use crate::config::values::targets::{OptionalFile, RecordTarget};
-use crate::config::values::units::{BytesPerSecond, PerSecond};
+use crate::config::values::units::{ByteSize, BytesPerSecond, PerSecond};
 
 /// The table `[server]`.
 pub(crate) struct ServerTable {
@@ -48,6 +48,7 @@ pub(crate) struct ConcurrencyTable {
     pub(crate) connections_per_client: Parsed<PerClientLimit<NonZeroU32>>,
     pub(crate) tunnels_per_client: Parsed<PerClientLimit<NonZeroU32>>,
     pub(crate) requests_per_client: Parsed<PerClientLimit<NonZeroU32>>,
+    pub(crate) pending_memory: Parsed<OrAuto<ByteSize>>,
 }
 
 /// The table `[rates]`.
@@ -137,6 +138,7 @@ pub(crate) fn concurrency(table: &mut TableReader<'_, '_, '_>) -> ConcurrencyTab
         connections_per_client: table.get("connections_per_client"),
         tunnels_per_client: table.get("tunnels_per_client"),
         requests_per_client: table.get("requests_per_client"),
+        pending_memory: table.get("pending_memory"),
     }
 }
 

@@ -142,6 +142,7 @@ tunnels = 400
 connections_per_client = 30
 tunnels_per_client = 29
 requests_per_client = 28
+pending_memory = "64MiB"
 
 [rates]
 connections_per_client = "3/s"

@@ -27,6 +27,7 @@ fn defaults_limit_clients() {
     assert_eq!(settings.concurrency.connections_per_client, 2048);
     assert_eq!(settings.concurrency.tunnels_per_client, 1024);
     assert_eq!(settings.concurrency.requests_per_client, 1024);
+    assert_eq!(settings.concurrency.pending_memory, None);
     let RateSettings { connections, handshakes, requests } = settings.rates;
     let rates =
         [connections, handshakes, requests].map(|rate| (rate.per_second.get(), rate.burst.get()));

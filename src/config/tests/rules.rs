@@ -193,6 +193,11 @@ fn rejects_contradictory_limits() {
         ["concurrency.tunnels: 200 is more than concurrency.connections = 100 \
           (write at most 100, or raise concurrency.connections)"]
     );
+    assert_eq!(
+        errors_below("[concurrency]\npending_memory = \"1023KiB\"\n"),
+        ["concurrency.pending_memory: 1023KiB is too little for any number of connections \
+          (write at least \"1MiB\")"]
+    );
     // Defaults are lowered.
     let concurrency = parse(&format!("{PLAIN}[concurrency]\nconnections = 100\n")).concurrency;
     assert_eq!((concurrency.connections_per_client, concurrency.tunnels_per_client), (100, 100));

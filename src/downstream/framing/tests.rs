@@ -196,6 +196,26 @@ async fn scanner_agrees_with_hyper() {
 }
 
 #[test]
+fn bytes_of_an_incomplete_head_are_counted() {
+    let mut scanner = FramingScanner::default();
+    let first = "POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\n";
+    for (bytes, expected) in [
+        ("\r\n", 0),
+        ("\r\nPOST / HT", 9),
+        ("TP/1.1\r\nContent-Len", 28),
+        ("gth: 5\r\n\r\n12", 0),
+        ("345POST", 4),
+        (" / HTTP/1.1\r\n\r\nGET", 3),
+        (" / HTTP/1.1\r\n\r\n", 0),
+        (&*format!("{first}12345{first}1234"), 0),
+        ("5G", 1),
+    ] {
+        scanner.scan(bytes.as_bytes());
+        assert_eq!(scanner.head_bytes, expected, "{bytes}");
+    }
+}
+
+#[test]
 fn only_a_head_is_awaited_between_requests() {
     let mut scanner = FramingScanner::default();
     let mut after = |bytes: &str| {

@@ -12,6 +12,7 @@ use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::config::trusted_proxies::TrustedProxies;
 use crate::downstream::error_pages::ErrorPages;
 use crate::proxy::capacity::Capacity;
+use crate::sys::memory;
 use crate::tls::certs::CertTable;
 use crate::tls::certs::coverage::Uncovered;
 use crate::tls::pool::PoolTlsClients;
@@ -32,7 +33,8 @@ pub struct Outside {
 /// Reads it. `previous` are the certificates in use.
 pub fn outside(settings: &Settings, previous: Option<&CertTable>, descriptors: usize) -> Outside {
     let mut errors = Vec::new();
-    let capacity = Capacity::new(&settings.concurrency, settings.listeners.len(), descriptors);
+    let (limits, listeners) = (&settings.concurrency, settings.listeners.len());
+    let capacity = Capacity::new(limits, listeners, descriptors, memory::available());
     let capacity = capacity.map_err(|more| errors.extend(more)).ok();
     errors.extend(settings.check_access_log_target());
     let certs = certificates(settings, previous);

@@ -105,7 +105,8 @@ pub fn reject_index(reason: &RejectReason) -> Option<usize> {
         RejectReason::BackendsFull => 31 + AbortCause::ALL.len(),
         RejectReason::HeadTooLarge => 32 + AbortCause::ALL.len(),
         RejectReason::UnsupportedProtocol => 33 + AbortCause::ALL.len(),
-        RejectReason::BackendTls(failure) => 34 + AbortCause::ALL.len() + *failure as usize,
+        RejectReason::MemoryLimit => 34 + AbortCause::ALL.len(),
+        RejectReason::BackendTls(failure) => 35 + AbortCause::ALL.len() + *failure as usize,
         RejectReason::Redirected(_) => return None,
     })
 }
@@ -237,7 +238,7 @@ static DROP_REASONS: [DropReason; 21] = [
     DropReason::Http2Flood(String::new()),
 ];
 
-const REJECT_REASONS: [RejectReason; 34 + AbortCause::ALL.len() + BackendTlsFailure::ALL.len()] = [
+const REJECT_REASONS: [RejectReason; 35 + AbortCause::ALL.len() + BackendTlsFailure::ALL.len()] = [
     RejectReason::RequestInvalid(""),
     RejectReason::UriTooLong,
     RejectReason::Expect,
@@ -278,6 +279,7 @@ const REJECT_REASONS: [RejectReason; 34 + AbortCause::ALL.len() + BackendTlsFail
     RejectReason::BackendsFull,
     RejectReason::HeadTooLarge,
     RejectReason::UnsupportedProtocol,
+    RejectReason::MemoryLimit,
     RejectReason::BackendTls(BackendTlsFailure::ALL[0]),
     RejectReason::BackendTls(BackendTlsFailure::ALL[1]),
     RejectReason::BackendTls(BackendTlsFailure::ALL[2]),

@@ -194,6 +194,7 @@ fn concurrency(settings: &Settings) -> KeyGroup {
         (false, false) => group.add("tunnels_per_client", Requests, plain(tunnels)),
     }
     group.add("requests_per_client", Requests, plain(values.requests_per_client));
+    group.add("pending_memory", Connections, or_auto(values.pending_memory, size));
     group
 }
 

@@ -1,0 +1,108 @@
+//! The memory of connections without a tunnel is limited: what is closed and what is rejected when it is used up.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use crate::support::{
+    Backend, BackendEvent, Client, HANDSHAKE, Proxy, connect, exchange, read_response, read_to_end,
+    route, upgrade, within_timeout,
+};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+/// After this time without a byte, a connection has no buffers.
+const RESTED: Duration = Duration::from_millis(250);
+
+async fn start(backend: &Backend, memory: &str) -> (Proxy, Client) {
+    let config = format!(
+        "[concurrency]\npending_memory = \"{memory}\"\n[timeouts]\nrequest_header = \"5m\"\ntls = \"5m\"\n"
+    );
+    let proxy = Proxy::start(&route(&[backend.address], &config)).await;
+    let client = Client::new(&proxy).await;
+    (proxy, client)
+}
+
+#[tokio::test]
+async fn idle_connections_are_closed_before_silent_ones() {
+    let backend = Backend::app(OK).await;
+    let (proxy, client) = start(&backend, "2MiB").await;
+    let mut idle = Vec::new();
+    for _ in 0..40 {
+        let mut stream = BufReader::new(connect([127, 0, 6, 1], client.plain).await);
+        assert_eq!(exchange(&mut stream, GET).await.0.status, 200);
+        idle.push(stream);
+    }
+    // At 10 KiB each, there is memory for 204 of both.
+    sleep(RESTED).await;
+    let mut silent = Vec::new();
+    for _ in 0..190 {
+        silent.push(connect([127, 0, 6, 2], client.plain).await);
+    }
+    proxy.wait_for_connections(204).await;
+    let record = proxy.end_record("shed").await;
+    assert_eq!([&record["key"], &record["value"]], ["concurrency.pending_memory", "2MiB"]);
+    let mut closed = Vec::new();
+    for stream in &mut idle {
+        closed.push(!is_open(stream.get_mut()).await);
+    }
+    assert!(closed[..26].iter().all(|closed| *closed), "the oldest first: {closed:?}");
+    assert!(!closed[26..].contains(&true), "{closed:?}");
+    assert_eq!(exchange(&mut idle[39], GET).await.0.status, 200);
+    for stream in &mut silent[..150] {
+        assert!(is_open(stream).await);
+    }
+}
+
+#[tokio::test]
+async fn requests_beyond_the_memory_are_rejected() {
+    let backend = Backend::raw(|head, mut stream, events| async move {
+        let _ = events.send(BackendEvent::Bytes(Vec::new()));
+        if head.to_ascii_lowercase().contains("sec-websocket-key") {
+            let response = crate::support::switching_protocols(&head);
+            stream.write_all(response.as_bytes()).await.unwrap();
+        }
+        read_to_end(&mut stream).await;
+    })
+    .await;
+    let (proxy, client) = start(&backend, "1MiB").await;
+    // A tunnel does not count.
+    let mut tunnel = upgrade(client.connect_plain().await).await;
+    backend.bytes().await;
+    let long = GET.replace("\r\n\r\n", &format!("\r\nCookie: {}\r\n\r\n", "x".repeat(12_000)));
+    let mut held = Vec::new();
+    let rejected = loop {
+        let mut stream = BufReader::new(client.connect_plain().await);
+        stream.write_all(long.as_bytes()).await.unwrap();
+        tokio::select! {
+            _ = backend.bytes() => held.push(stream),
+            response = read_response(&mut stream) => break response,
+        }
+        assert!(held.len() < 20);
+    };
+    assert_eq!(rejected.status, 503);
+    assert!(rejected.header("retry-after").is_some());
+    assert!(held.len() > 4, "{}", held.len());
+    let record = proxy.end_record("memory_limit").await;
+    assert_eq!([&record["key"], &record["value"]], ["concurrency.pending_memory", "1MiB"]);
+    // Those that wait have made room, and those in progress stay.
+    assert!(is_open(held[0].get_mut()).await);
+    held.truncate(2);
+    within_timeout("memory to be free again", async {
+        let mut stream = BufReader::new(client.connect_plain().await);
+        stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+        while read_response(&mut stream).await.status != 101 {
+            stream = BufReader::new(client.connect_plain().await);
+            stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+        }
+    })
+    .await;
+    assert!(is_open(tunnel.get_mut()).await);
+}
+
+/// Whether the proxy has not closed this connection, on which it sends nothing.
+async fn is_open(stream: &mut TcpStream) -> bool {
+    timeout(Duration::from_millis(20), stream.read(&mut [0])).await.is_err()
+}
