@@ -64,7 +64,9 @@ impl dyn Net {
     pub fn request_id(&self) -> Box<str> {
         let mut bytes = [0; 16];
         self.fill_random(&mut bytes);
-        format!("{:032x}", u128::from_ne_bytes(bytes)).into()
+        let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        // The standard formatter takes four times as many instructions.
+        digits.map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])).collect()
     }
 }
 

@@ -47,7 +47,10 @@ impl SentFields {
         .map(|field| &field[..field.len().min(FIELD_BYTES_MAX)]);
         let mut text = String::with_capacity(fields.iter().map(|field| field.len()).sum());
         let ends = fields.map(|field| {
-            text.push_str(&String::from_utf8_lossy(field));
+            match str::from_utf8(field) {
+                Ok(field) => text.push_str(field),
+                Err(_) => text.push_str(&String::from_utf8_lossy(field)),
+            }
             u16::try_from(text.len()).unwrap_or(u16::MAX)
         });
         Self { text: text.into(), ends, has_origin: origin.is_some() }

@@ -115,23 +115,30 @@ impl LogLine {
     }
 
     fn key(&mut self, key: &str) {
-        let is_first = self.bytes.is_empty();
-        let (before, after): (&[u8], &[u8]) = match (self.format, is_first) {
-            (LogFormat::Text, true) => (b"", b"="),
-            (LogFormat::Text, false) => (b" ", b"="),
-            (LogFormat::Json, true) => (b"{\"", b"\":"),
-            (LogFormat::Json, false) => (b",\"", b"\":"),
-        };
-        self.bytes.extend_from_slice(before);
-        self.bytes.extend_from_slice(key.as_bytes());
-        self.bytes.extend_from_slice(after);
+        let (is_first, bytes) = (self.bytes.is_empty(), &mut self.bytes);
+        bytes.reserve(key.len() + KEY_SIGNS_MAX);
+        match (self.format, is_first) {
+            (LogFormat::Text, true) => {}
+            (LogFormat::Text, false) => bytes.push(b' '),
+            (LogFormat::Json, true) => bytes.extend(*b"{\""),
+            (LogFormat::Json, false) => bytes.extend(*b",\""),
+        }
+        bytes.extend_from_slice(key.as_bytes());
+        match self.format {
+            LogFormat::Text => bytes.push(b'='),
+            LogFormat::Json => bytes.extend(*b"\":"),
+        }
     }
 
     fn string(&mut self, value: &str) {
-        let is_bare = |byte| byte != b' ' && byte != b'=';
-        if self.is_text() && !value.is_empty() && all(value, is_bare) {
+        let is_verbatim = is_verbatim(value);
+        let is_bare = |value: &str| {
+            !value.is_empty() && !value.bytes().any(|byte| matches!(byte, b' ' | b'='))
+        };
+        if is_verbatim && self.is_text() && is_bare(value) {
             self.bytes.extend_from_slice(value.as_bytes());
-        } else if all(value, |_| true) {
+        } else if is_verbatim {
+            self.bytes.reserve(value.len() + 2);
             self.bytes.push(b'"');
             self.bytes.extend_from_slice(value.as_bytes());
             self.bytes.push(b'"');
@@ -159,13 +166,15 @@ impl LogLine {
     }
 }
 
-/// Whether a text consists of ASCII that needs no escapes in either format, and `is_allowed` of each byte.
-fn all(value: &str, is_allowed: impl Fn(u8) -> bool) -> bool {
+/// Whether a text consists of ASCII that is written as it is, in both formats.
+pub fn is_verbatim(text: &str) -> bool {
     let is_plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'"' && byte != b'\\';
     // Without a branch for each byte, the compiler uses vector instructions.
-    value.bytes().fold(true, |all, byte| all & is_plain(byte) & is_allowed(byte))
+    text.bytes().fold(true, |all, byte| all & is_plain(byte))
 }
 
+/// Bytes around a key.
+const KEY_SIGNS_MAX: usize = 4;
 /// Initial capacity; enough for a typical record.
 const TYPICAL_BYTES: usize = 768;
 

@@ -3,33 +3,41 @@
 
 use std::borrow::Cow;
 
-use self::secret::SEPARATORS;
+use self::secret::{Signs, is_separator};
+use super::line::is_verbatim;
 
 /// A request target in which values of sensitive parameters and other secrets are replaced by `[redacted]`.
 /// `names` lists the sensitive parameters; a name matches as a whole or as one word of a longer
 /// name, so that `token` also covers `auth.token`, `token[]` and `accessToken`.
 pub fn target<'r>(raw: &'r str, names: &[String]) -> Cow<'r, str> {
-    if !secret::may_contain(raw) {
+    let signs = Signs::of(raw);
+    if signs == Signs::None || (signs == Signs::Names && !secret::has_name(raw, names)) {
         return truncate(raw);
     }
+    without_secrets(raw, names, signs)
+}
+
+fn without_secrets<'r>(raw: &'r str, names: &[String], signs: Signs) -> Cow<'r, str> {
     // `None` as long as nothing was hidden.
     let mut shown: Option<String> = None;
     let (mut at, mut in_query, mut hides, mut after_slashes) = (0, false, false, false);
     let mut before = "";
     // Parameters follow `?` and `&`, and `;` in a path or an old-style query.
-    for piece in raw.split_inclusive(SEPARATORS) {
+    while at < raw.len() {
         // What follows is not shown.
         if shown.as_ref().map_or(at, String::len) > SHOWN_MAX {
             break;
         }
-        let (pair, separator) = match piece.char_indices().next_back() {
-            Some((end, last)) if SEPARATORS.contains(&last) => piece.split_at(end),
-            Some(_) | None => (piece, ""),
+        let rest = &raw[at..];
+        let end = rest.bytes().position(is_separator);
+        let (pair, separator) = match end {
+            Some(end) => (&rest[..end], &rest[end..=end]),
+            None => (rest, ""),
         };
         // In a query, the other separators may be a part of the value, as in base64.
         let is_next = before == "&" || (before == ";" && pair.contains('='));
         if !hides || is_next {
-            let hidden = around_secret(pair, names, after_slashes);
+            let hidden = around_secret(pair, names, signs, after_slashes);
             if let Some(shown) = &mut shown {
                 shown.push_str(before);
             } else if hidden.is_some() {
@@ -46,7 +54,7 @@ pub fn target<'r>(raw: &'r str, names: &[String]) -> Cow<'r, str> {
         in_query |= separator == "?";
         after_slashes = pair.is_empty() && before == "/" && separator == "/";
         before = separator;
-        at += piece.len();
+        at += pair.len() + separator.len();
     }
     match shown {
         None => truncate(raw),
@@ -58,7 +66,18 @@ pub fn target<'r>(raw: &'r str, names: &[String]) -> Cow<'r, str> {
 }
 
 /// What is shown before and after `[redacted]`, if a part of a target contains a secret.
-fn around_secret<'p>(pair: &'p str, names: &[String], after_slashes: bool) -> Option<[&'p str; 2]> {
+fn around_secret<'p>(
+    pair: &'p str,
+    names: &[String],
+    signs: Signs,
+    after_slashes: bool,
+) -> Option<[&'p str; 2]> {
+    if signs == Signs::Names {
+        let (name, value) = pair.split_once('=')?;
+        let of_value = value.split_once('=').map_or("", |(name, _)| name);
+        let is_secret = [name, of_value].into_iter().any(|name| secret::is_name(name, names));
+        return is_secret.then(|| [&pair[..=name.len()], ""]);
+    }
     let is_secret = match pair.split_once('=') {
         Some((name, value)) if !secret::is_in_value(name, names) => {
             if secret::is_name(name, names) || secret::is_in_value(value, names) {
@@ -102,8 +121,11 @@ pub fn authority(raw: &str) -> Cow<'_, str> {
 /// Truncates text to about 256 bytes as they are written, and escapes everything except printable ASCII, so that
 /// neither control characters nor bidirectional overrides reach a terminal.
 pub fn truncate(raw: &str) -> Cow<'_, str> {
+    if raw.len() <= SHOWN_MAX && is_verbatim(raw) {
+        return raw.into();
+    }
     let is_shown = |byte: u8| (b' '..=b'~').contains(&byte);
-    if written_len(raw) <= SHOWN_MAX && raw.bytes().fold(true, |all, byte| all & is_shown(byte)) {
+    if written_len(raw) <= SHOWN_MAX && raw.bytes().all(is_shown) {
         return raw.into();
     }
     let (mut shown, mut written) = (String::new(), 0);
@@ -157,7 +179,25 @@ mod secret;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn quick_look_hides_as_much(
+            parts in prop::collection::vec(
+                prop::sample::select(vec![
+                    "token", "Token", "sid", "a", "1", "-", "=", "?", "&", ";", "/", "#", "%", "%3d", "@", "\"",
+                    ":", "eyJhbGciOiJIUzI1NiJ9", "\u{e9}",
+                ]),
+                0..12,
+            ),
+        ) {
+            let (raw, names) = (parts.concat(), ["token".to_owned(), "s-id".to_owned()]);
+            prop_assert_eq!(target(&raw, &names), without_secrets(&raw, &names, Signs::Any));
+        }
+    }
 
     // Requirements: UH37.
     #[test]

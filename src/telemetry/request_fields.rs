@@ -47,7 +47,15 @@ impl RequestFields<'_> {
         ];
         // Redacted text contains no line break; one would only shift the fields after it.
         let present = parts.iter().rposition(|part| !part.is_empty()).map_or(0, |last| last + 1);
-        PackedFields(parts[..present].join(SEPARATOR).into())
+        let parts = &parts[..present];
+        let mut packed = String::with_capacity(parts.iter().map(|part| part.len() + 1).sum());
+        for (index, part) in parts.iter().enumerate() {
+            if index > 0 {
+                packed.push(SEPARATOR);
+            }
+            packed.push_str(part);
+        }
+        PackedFields(packed.into())
     }
 }
 
@@ -71,7 +79,7 @@ impl PackedFields {
     }
 }
 
-const SEPARATOR: &str = "\n";
+const SEPARATOR: char = '\n';
 
 #[cfg(test)]
 mod tests {

@@ -3,11 +3,42 @@
 
 use std::borrow::Cow;
 
-/// Whether a text may contain a secret. Most do not, and this takes few instructions.
-pub fn may_contain(text: &str) -> bool {
-    // Without a branch for each byte, the compiler uses vector instructions.
-    let is_sign = |byte: u8| matches!(byte, b'=' | b'%' | b'"' | b'@');
-    text.bytes().fold(false, |found, byte| found | is_sign(byte)) || text.contains(TOKEN_START)
+/// What in a text may show a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signs {
+    /// Nothing, as in most texts.
+    None,
+    /// Only names before a `=`: nothing is encoded or quoted, and there are neither credentials nor a token.
+    Names,
+    /// Anything.
+    Any,
+}
+
+impl Signs {
+    /// Looks at a text, which takes few instructions.
+    pub fn of(text: &str) -> Self {
+        // Without a branch for each byte, the compiler uses vector instructions.
+        let (mut has_names, mut has_others) = (false, false);
+        for byte in text.bytes() {
+            has_names |= byte == b'=';
+            has_others |= matches!(byte, b'%' | b'"' | b'@');
+        }
+        match has_others || text.contains(TOKEN_START) {
+            true => Self::Any,
+            false if has_names => Self::Names,
+            false => Self::None,
+        }
+    }
+}
+
+/// Whether a text has a sensitive name before a `=`.
+pub fn has_name(text: &str, names: &[String]) -> bool {
+    let mut pieces = text.split('=');
+    pieces.next_back();
+    pieces.any(|piece| {
+        let start = piece.bytes().rposition(is_separator).map_or(0, |at| at + 1);
+        piece.get(start..).is_none_or(|name| has_listed_word(name, names))
+    })
 }
 
 /// Whether a value contains a secret after some decodings: a token, credentials before a host, or a query or
@@ -15,11 +46,11 @@ pub fn may_contain(text: &str) -> bool {
 /// application makes, and one that may contain a secret and is too long to be examined.
 pub fn is_in_value(value: &str, names: &[String]) -> bool {
     if value.len() > EXAMINED_BYTES_MAX {
-        return may_contain(value);
+        return Signs::of(value) != Signs::None;
     }
     let mut text = Cow::Borrowed(value);
     for _ in 0..=DECODINGS_MAX {
-        if may_contain(&text) && is_in_plain(&text, names) {
+        if Signs::of(&text) != Signs::None && is_in_plain(&text, names) {
             return true;
         }
         text = match decoded(&text) {
@@ -31,7 +62,9 @@ pub fn is_in_value(value: &str, names: &[String]) -> bool {
 }
 
 fn is_in_plain(text: &str, names: &[String]) -> bool {
-    let mut pairs = text.split(SEPARATORS).filter_map(|pair| pair.split_once('='));
+    let mut pairs = text
+        .split(|letter| u8::try_from(letter).is_ok_and(is_separator))
+        .filter_map(|pair| pair.split_once('='));
     has_token(text)
         || has_credentials(text)
         || pairs.any(|(name, _)| is_name(name, names))
@@ -129,9 +162,16 @@ fn has_listed_word(name: &str, names: &[String]) -> bool {
 
 /// Whether a word with letters or digits is listed.
 fn is_listed(word: &str, names: &[String]) -> bool {
-    let first = bare(word).next();
-    let is_first = |name: &&String| first.is_some() && bare(name).next() == first;
-    names.iter().filter(is_first).any(|name| bare(name).eq(bare(word)))
+    let mut letters = bare(word);
+    let Some(first) = letters.next() else { return false };
+    let second = letters.next().unwrap_or_default();
+    // Most names begin with other letters.
+    let may_be = |name: &&String| match *name.as_bytes() {
+        [one, ..] if one != first && one.is_ascii_lowercase() => false,
+        [one, two, ..] => one != first || two == second || !two.is_ascii_lowercase(),
+        _ => true,
+    };
+    names.iter().filter(may_be).any(|name| bare(name).eq(bare(word)))
 }
 
 /// The letters and digits of a text, in lower case.
@@ -139,8 +179,11 @@ fn bare(text: &str) -> impl Iterator<Item = u8> {
     text.bytes().filter(u8::is_ascii_alphanumeric).map(|byte| byte.to_ascii_lowercase())
 }
 
-/// What separates parameters, or the parts of a URL.
-pub const SEPARATORS: [char; 5] = ['?', '&', ';', '/', '#'];
+/// Whether a byte separates parameters, or the parts of a URL.
+pub fn is_separator(byte: u8) -> bool {
+    matches!(byte, b'?' | b'&' | b';' | b'/' | b'#')
+}
+
 /// `{"` in base64.
 const TOKEN_START: &str = "eyJ";
 /// Bytes of the shortest token: 12 bytes of JSON, as in `{"alg":"no"}`.
