@@ -118,7 +118,8 @@ impl Connector<'_> {
         take: impl Fn(&Backend, &TargetAddr) -> Option<Used>,
         enter: impl Fn(&Backend) -> Result<Option<LoadGuard>, MaximumReached>,
     ) -> Result<(Link<Used>, ConnectedBackend, Option<LoadGuard>), ConnectError> {
-        let deadline = Instant::now() + self.limit;
+        let mut started = Instant::now();
+        let deadline = started + self.limit;
         let mut failed = ConnectError::new();
         for (index, backend) in self.order.iter().enumerate() {
             // The first one was entered when it was chosen.
@@ -127,7 +128,6 @@ impl Connector<'_> {
                 failed.push(backend, "it has its maximum number of tunnels");
                 continue;
             };
-            let started = Instant::now();
             let until = attempt_deadline(deadline, index + 1 == self.order.len());
             let error = match self.connect_backend(backend, &take, until).await {
                 Ok((link, address)) => {
@@ -169,7 +169,8 @@ impl Connector<'_> {
                     return Err(failed.with(RejectReason::NoDescriptors));
                 }
             }
-            if Instant::now() >= deadline {
+            started = Instant::now();
+            if started >= deadline {
                 let has_cause = tls_failure.is_some();
                 return Err(if has_cause {
                     failed
@@ -189,7 +190,7 @@ impl Connector<'_> {
         until: Instant,
     ) -> io::Result<(Link<Used>, TargetAddr)> {
         let addresses = self.targets(backend, until).await?;
-        let mut last = io::Error::other("the name has no address");
+        let mut last = None;
         let count = addresses.len();
         for (index, address) in addresses.into_iter().enumerate() {
             if let Some(used) = take(backend, &address) {
@@ -202,10 +203,10 @@ impl Connector<'_> {
                 Err(error) if classify(&error) == ConnectFailure::LocalResources => {
                     return Err(error);
                 }
-                Err(error) => last = error,
+                Err(error) => last = Some(error),
             }
         }
-        Err(last)
+        Err(last.unwrap_or_else(|| io::Error::other("the name has no address")))
     }
 
     /// The addresses of a backend in the order in which this client tries them.
@@ -243,8 +244,11 @@ impl Connector<'_> {
 
 /// When one attempt ends: at `deadline` if it is the last, otherwise after half of the time left.
 fn attempt_deadline(deadline: Instant, is_last: bool) -> Instant {
+    if is_last {
+        return deadline;
+    }
     let now = Instant::now();
-    if is_last { deadline } else { now + deadline.saturating_duration_since(now) / 2 }
+    now + deadline.saturating_duration_since(now) / 2
 }
 
 #[cfg(test)]

@@ -78,8 +78,7 @@ where
     B::Error: Into<BodyError>,
 {
     let (mut head, body) = request.into_parts();
-    let mut idle = IdleTimer::new(options.idle);
-    let activity = Arc::clone(idle.activity());
+    let activity = Arc::<ExchangeActivity>::default();
     activity.set_expectation(head.headers.contains_key(EXPECT) && head.version >= Version::HTTP_11);
     let may_repeat = head.method.is_idempotent() && body.is_end_stream();
     let kind =
@@ -90,10 +89,11 @@ where
         && (!kind.has_body || [Method::POST, Method::PUT, Method::PATCH].contains(&head.method));
     let keep_alive = options.keep_alive.filter(|_| is_shareable);
     let keeps = keep_alive.is_some();
-    let request = head::plain_request(&mut head, forwarded, keeps)?;
-    let mut spare = (keeps && may_repeat).then(|| request.clone());
-    let upload = RequestBody { body, activity };
-    let mut request = request.map(|()| upload.map_err(Into::into).boxed_unsync());
+    let spelling = head::take_spelling(&mut head.extensions);
+    // To build the request again, which is cheaper than a copy of each.
+    let mut spare = (keeps && may_repeat).then(|| spelling.clone());
+    let request = head::plain_request(&head, spelling, forwarded, keeps)?;
+    let mut request = request.map(|()| upload(body, kind, &activity));
     // A request that cannot be repeated must not meet the backend closing the connection.
     let mut wanted = keep_alive.map(|keep_alive| wanted(forwarded, keep_alive, may_repeat));
     loop {
@@ -103,20 +103,15 @@ where
             failed.reason
         })?;
         observer.connected(&to.backend);
-        let (mut http, is_used) = match link {
-            Link::Used(http) => (http, true),
-            Link::New(socket) => {
-                (HttpConnection::new(socket, forwarded.policy.response_head).await?, false)
-            }
-        };
+        let (mut http, is_used) = http_on(link, forwarded).await?;
         if kind.has_body {
             http.reserve_for(forwarded.client.addr);
         }
         let (mut exchange, pending) = BackendExchange::start(http, request);
         exchange.reset_if_incomplete();
-        idle.start_on(&to.backend.health);
         let rules = &forwarded.policy.response_headers;
         let sent = Instant::now();
+        let mut idle = IdleTimer::new(options.idle, activity.clone(), &to.backend.health, sent);
         let waiting = response_head(&mut exchange, pending, &mut idle, rules, observer);
         let received = match is_used {
             true => waiting.await,
@@ -141,7 +136,10 @@ where
                 request = match exchange.take_unsent() {
                     Some(request) => request,
                     None => match spare.take() {
-                        Some(spare) if exchange.ended_unanswered() => spare.map(|()| no_body()),
+                        Some(spelling) if exchange.ended_unanswered() => {
+                            head::plain_request(&head, spelling, forwarded, keeps)?
+                                .map(|()| no_body())
+                        }
                         Some(_) | None => return Err(reason),
                     },
                 };
@@ -221,6 +219,32 @@ fn checked(
             Ok((head::plain_response(&mut head, rules)?, body, hint))
         }
     }
+}
+
+/// The connection, and whether it has carried requests.
+async fn http_on(
+    link: Link,
+    forwarded: &ForwardedHeaders<'_>,
+) -> Result<(HttpConnection, bool), RejectReason> {
+    match link {
+        Link::Used(http) => Ok((http, true)),
+        Link::New(socket) => {
+            let http = HttpConnection::new(socket, forwarded.policy.response_head).await?;
+            Ok((http, false))
+        }
+    }
+}
+
+fn upload<B>(body: B, kind: RequestKind, activity: &Arc<ExchangeActivity>) -> UploadBody
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BodyError>,
+{
+    if !kind.has_body {
+        return no_body();
+    }
+    let activity = activity.clone();
+    RequestBody { body, activity }.map_err(Into::into).boxed_unsync()
 }
 
 fn no_body() -> UploadBody {

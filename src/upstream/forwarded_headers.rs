@@ -40,7 +40,7 @@ impl ForwardingPolicy {
     /// Whether a client's header is removed because of an underscore in its name. CGI maps `-` and `_` to
     /// the same character, so that an application would take `x_forwarded_for` for `X-Forwarded-For`.
     pub fn drops_underscore(&self, name: &HeaderName) -> bool {
-        name.as_str().contains('_') && !self.underscore_headers.contains(name)
+        name.as_str().bytes().any(|byte| byte == b'_') && !self.underscore_headers.contains(name)
     }
 
     /// The PROXY header for a connection without a client (the command LOCAL); empty if the route does not
@@ -75,8 +75,10 @@ impl ForwardedHeaders<'_> {
             Some(host) => host,
             None => host.to_str().unwrap_or_default(),
         };
-        let port =
-            || Authority::parse(host_text.as_bytes()).ok().and_then(|authority| authority.port);
+        let port = || {
+            let authority = host_text.contains(':').then(|| Authority::parse(host_text.as_bytes()));
+            authority?.ok()?.port
+        };
         let default = if self.client.secure { 443 } else { 80 };
         let port = self.forwarded.port.or_else(port).unwrap_or(default);
         let mut addresses = Vec::with_capacity(ADDRESSES_BYTES);

@@ -119,13 +119,10 @@ pub async fn upgrade(
             Ok(UpgradedBackend { stream, after_head, response, deflate, subprotocol, backend })
         }
         Ok(CheckedResponse::Declined { response, body, exchange }) => {
-            let body = ResponseBody::new(
-                body,
-                exchange,
-                IdleTimer::new(IdleLimits { idle, min_body_rate: None }),
-                to,
-                None,
-            );
+            let limits = IdleLimits { idle, min_body_rate: None };
+            let activity = Arc::default();
+            let timer = IdleTimer::new(limits, activity, &to.backend.health, Instant::now());
+            let body = ResponseBody::new(body, exchange, timer, to, None);
             Err(UpgradeFailure::Declined(response.map(|()| body)))
         }
         Err(reason) => Err(reason.into()),

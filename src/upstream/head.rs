@@ -61,17 +61,19 @@ pub fn upgrade_request(
     }
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    Ok(build_request(head, headers))
+    let spelling = take_spelling(&mut head.extensions);
+    Ok(build_request(head, spelling, headers))
 }
 
 /// Builds the head of a plain request for a backend. The body keeps its framing (`Content-Length` or
-/// chunked), and a chunked one the announcement of its trailers. `keeps_alive` is whether the connection
-/// may carry more requests.
+/// chunked), and a chunked one the announcement of its trailers. `spelling` is that of `head`
+/// ([`take_spelling`]); `keeps_alive` is whether the connection may carry more requests.
 ///
 /// # Errors
 /// [`RejectReason::RequestInvalid`] if `Connection` is malformed or the host is missing.
 pub fn plain_request(
-    head: &mut request::Parts,
+    head: &request::Parts,
+    spelling: Extensions,
     forwarded: &ForwardedHeaders<'_>,
     keeps_alive: bool,
 ) -> Result<Request<()>, RejectReason> {
@@ -100,7 +102,7 @@ pub fn plain_request(
     if let Some(options) = options {
         headers.insert(CONNECTION, HeaderValue::from_static(options));
     }
-    Ok(build_request(head, headers))
+    Ok(build_request(head, spelling, headers))
 }
 
 /// Builds the 101 for the client from the validated one of a backend: its `Sec-WebSocket-Accept` and
@@ -122,7 +124,6 @@ pub fn switching_response(
             built.insert(name, value.clone());
         }
     }
-    built.remove(CONTENT_LENGTH);
     built.remove(SEC_WEBSOCKET_EXTENSIONS);
     if let Some(extensions) = negotiate::header_value(extensions) {
         built.insert(SEC_WEBSOCKET_EXTENSIONS, extensions);
@@ -160,9 +161,7 @@ pub fn interim_response(
     headers: &HeaderMap,
     rules: &HeaderRules,
 ) -> Result<Response<()>, RejectReason> {
-    let mut built = response_headers(headers, rules)?;
-    built.remove(CONTENT_LENGTH);
-    Ok(response_with(status, built))
+    Ok(response_with(status, response_headers(headers, rules)?))
 }
 
 /// Builds the head of a plain response for the client. `Content-Length` is written as the single
@@ -175,7 +174,6 @@ pub fn plain_response(
     rules: &HeaderRules,
 ) -> Result<Response<()>, RejectReason> {
     let mut headers = response_headers(&head.headers, rules)?;
-    headers.remove(CONTENT_LENGTH);
     let length = body_length(&head.headers)?;
     if length.is_none()
         && head.headers.contains_key(TRANSFER_ENCODING)
@@ -196,7 +194,7 @@ pub fn plain_response(
     Ok(build_response(head, headers))
 }
 
-fn build_request(head: &mut request::Parts, headers: HeaderMap) -> Request<()> {
+fn build_request(head: &request::Parts, spelling: Extensions, headers: HeaderMap) -> Request<()> {
     let mut request = Request::new(());
     *request.method_mut() = head.method.clone();
     // RFC 9112 3.2.1: origin-form for an origin server. RFC 9110 7.7: the target is not modified.
@@ -206,7 +204,7 @@ fn build_request(head: &mut request::Parts, headers: HeaderMap) -> Request<()> {
     };
     *request.version_mut() = Version::HTTP_11;
     *request.headers_mut() = headers;
-    *request.extensions_mut() = take_spelling(&mut head.extensions);
+    *request.extensions_mut() = spelling;
     request
 }
 
@@ -225,7 +223,7 @@ fn response_with(status: StatusCode, headers: HeaderMap) -> Response<()> {
 
 /// Moves the spelling of the field names out of a head. hyper does not export its type, so everything else that
 /// hyper adds to a head is removed.
-fn take_spelling(extensions: &mut Extensions) -> Extensions {
+pub fn take_spelling(extensions: &mut Extensions) -> Extensions {
     let mut spelling = std::mem::take(extensions);
     spelling.remove::<OnUpgrade>();
     spelling.remove::<ReasonPhrase>();
@@ -283,14 +281,17 @@ fn request_headers(
     Ok(headers)
 }
 
-/// The backend's headers that are forwarded, with the changes of the route applied. Framing and upgrade
-/// headers are added afterwards, so that rules cannot change them.
+/// The backend's headers that are forwarded, with the changes of the route applied. Framing and upgrade headers,
+/// `Content-Length` among them, are added afterwards. Rules cannot concern them.
 fn response_headers(headers: &HeaderMap, rules: &HeaderRules) -> Result<HeaderMap, RejectReason> {
     let options =
         ConnectionOptions::parse(headers).map_err(RejectReason::BackendHandshakeInvalid)?;
-    let is_forwarded = |name: &HeaderName| !is_hop_by_hop(name) && !options.has(name.as_str());
-    let forwarded = headers.iter().filter(|(name, _)| is_forwarded(name));
-    let mut built = forwarded.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let mut built = HeaderMap::with_capacity(headers.len() + RESPONSE_FIELDS);
+    for (name, value) in headers {
+        if *name != CONTENT_LENGTH && !is_hop_by_hop(name) && !options.has(name.as_str()) {
+            built.append(name, value.clone());
+        }
+    }
     apply_rules(rules, &mut built);
     Ok(built)
 }
@@ -339,6 +340,9 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, RejectReason> {
     Ok(common)
 }
 
+/// Room for the fields that tidegate adds to a response, and those that hyper adds: Content-Length, Trailer or
+/// Upgrade, Connection, Strict-Transport-Security, Date.
+const RESPONSE_FIELDS: usize = 5;
 /// Room for the fields that tidegate adds: Host, CDN-Loop, Via, Connection, Upgrade or Transfer-Encoding, and
 /// the forwarded headers.
 const EXTRA_FIELDS: usize = 5 + ADDED_MAX;

@@ -11,8 +11,13 @@ fn lines(headers: &HeaderMap) -> Vec<String> {
     headers.iter().map(line).collect()
 }
 
+fn request_for(parts: &mut request::Parts, forwarded: &ForwardedHeaders<'_>) -> Request<()> {
+    let spelling = take_spelling(&mut parts.extensions);
+    plain_request(parts, spelling, forwarded, false).unwrap()
+}
+
 fn plain(text: &str) -> Vec<String> {
-    lines(plain_request(&mut head(text), &direct_request().headers(), false).unwrap().headers())
+    lines(request_for(&mut head(text), &direct_request().headers()).headers())
 }
 
 fn upgrade(head: &request::Parts, offered: &[Extension]) -> Request<()> {
@@ -85,7 +90,7 @@ fn keeps_the_listed_names_with_underscores() {
     request.policy.underscore_headers = vec![HeaderName::from_static("x_token")];
     let mut parts =
         head("GET / HTTP/1.1\nHost: a\nX_Token: 1\nX_Token: 2\nX_Other: 3\nX-Token: 4\n");
-    let sent = lines(plain_request(&mut parts, &request.headers(), false).unwrap().headers());
+    let sent = lines(request_for(&mut parts, &request.headers()).headers());
     assert_eq!(sent[1..4], ["x_token: 1", "x_token: 2", "x-token: 4"]);
 }
 
@@ -95,7 +100,7 @@ fn appends_via_with_the_received_version() {
     let mut named = direct_request();
     named.policy.via = Some("edge".into());
     let via = |text: &str| {
-        let request = plain_request(&mut head(text), &named.headers(), false).unwrap();
+        let request = request_for(&mut head(text), &named.headers());
         assert_eq!(request.version(), Version::HTTP_11);
         let values = request.headers().get_all(VIA).iter();
         values.map(|value| value.to_str().unwrap().to_owned()).collect::<Vec<_>>()
@@ -133,8 +138,7 @@ fn other_fields_pass_in_order() {
 #[test]
 fn non_ascii_values_pass_unchanged() {
     let mut parts = head_from_bytes(b"GET / HTTP/1.1\nHost: a\nX-Name: caf\xc3\xa9 \xff\n");
-    let sent =
-        lines(plain_request(&mut parts, &direct_request().headers(), false).unwrap().headers());
+    let sent = lines(request_for(&mut parts, &direct_request().headers()).headers());
     assert_eq!(sent[1], "x-name: caf\\xc3\\xa9 \\xff");
 }
 
@@ -151,7 +155,7 @@ fn target_stays_byte_identical_in_origin_form() {
         ("http://b?x", "/?x"),
     ] {
         let mut parts = head(&format!("GET {target} HTTP/1.1\nHost: a\n"));
-        let request = plain_request(&mut parts, &direct_request().headers(), false).unwrap();
+        let request = request_for(&mut parts, &direct_request().headers());
         assert_eq!(request.uri().to_string(), sent);
     }
 }
@@ -172,7 +176,7 @@ fn ipv6_client_without_tls_is_forwarded_correctly() {
     scripted.client.secure = false;
     scripted.forwarded.chain = vec![scripted.client.addr];
     let mut parts = head("GET / HTTP/1.1\nHost: a\n");
-    let request = plain_request(&mut parts, &scripted.headers(), false).unwrap();
+    let request = request_for(&mut parts, &scripted.headers());
     assert_eq!(request.headers()["x-forwarded-for"], "2001:db8::7");
     assert_eq!(request.headers()["x-forwarded-proto"], "http");
 }

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Request, Response};
+use tokio::task::coop::unconstrained;
 
 use super::connection::{HEAD_TOO_LARGE, HttpConnection, MALFORMED, UploadBody, classify_error};
 use super::interim::{InterimInbox, InterimRelay};
@@ -62,7 +63,7 @@ impl BackendExchange {
         hyper::ext::on_informational(&mut request, move |response| {
             inbox.receive(response.status(), response.headers());
         });
-        let response = Box::pin(http.sender.try_send_request(request));
+        let response = Box::pin(unconstrained(http.sender.try_send_request(request)));
         let exchange = Self {
             http: Some(http),
             interim,
@@ -106,9 +107,10 @@ impl BackendExchange {
     ) -> Poll<Result<Response<Incoming>, RejectReason>> {
         self.poll_io(cx);
         self.interim.pass_on(interim)?;
-        // hyper always resolves this future. If it is pending after the connection has finished, the
-        // task has only used up its budget for this poll.
-        let response = match ready!(response.as_mut().poll(cx)) {
+        // hyper resolves this future only while the connection is polled. With its own waker, the task would be
+        // woken by itself and be polled once more.
+        let response = match ready!(response.as_mut().poll(&mut Context::from_waker(Waker::noop())))
+        {
             Ok(response) => response,
             Err(mut error) => {
                 self.unsent = error.take_message().map(Box::new);

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::upstream::health::{Health, WaitingUpload};
 
@@ -116,7 +116,7 @@ pub struct IdleTimer {
     last_up: Instant,
     sleep: Pin<Box<Sleep>>,
     /// The backend that carries the exchange.
-    health: Option<Arc<Health>>,
+    health: Arc<Health>,
     /// Held while the exchange waits for its client.
     waiting: Option<WaitingUpload>,
 }
@@ -130,18 +130,23 @@ struct Seen {
 }
 
 impl IdleTimer {
-    /// Starts a timer that expires after `limits.idle` without progress.
-    pub fn new(limits: IdleLimits) -> Self {
-        let now = Instant::now();
+    /// Starts a timer for an exchange that starts `now` on a connection to this backend. It expires after
+    /// `limits.idle` without progress.
+    pub fn new(
+        limits: IdleLimits,
+        activity: Arc<ExchangeActivity>,
+        health: &Arc<Health>,
+        now: Instant,
+    ) -> Self {
         Self {
-            activity: Arc::default(),
+            seen: Seen { awaits_client: false, ..activity.seen() },
+            activity,
             limits,
-            seen: Seen::default(),
             changed: now,
             patience: limits.idle,
             last_up: now,
-            sleep: Box::pin(sleep(limits.idle)),
-            health: None,
+            sleep: Box::pin(sleep_until(now + limits.idle)),
+            health: health.clone(),
             waiting: None,
         }
     }
@@ -149,13 +154,6 @@ impl IdleTimer {
     /// Where both directions record their progress.
     pub fn activity(&self) -> &Arc<ExchangeActivity> {
         &self.activity
-    }
-
-    /// The exchange starts on a connection to this backend.
-    pub fn start_on(&mut self, health: &Arc<Health>) {
-        self.activity.record();
-        self.waiting = None;
-        self.health = Some(health.clone());
     }
 
     /// Ready when the exchange made no progress for too long. Must be called after the exchange was
@@ -189,10 +187,9 @@ impl IdleTimer {
         if current.count != before.count {
             self.patience = idle;
         }
-        let health = self.health.as_ref().filter(|_| current.awaits_client);
         self.waiting = match self.waiting.take() {
             Some(waiting) if current.awaits_client => Some(waiting),
-            Some(_) | None => health.map(WaitingUpload::new),
+            Some(_) | None => current.awaits_client.then(|| WaitingUpload::new(&self.health)),
         };
         (self.seen, self.changed) = (current, now);
         let time = if current.awaits_client { self.patience } else { idle };
@@ -220,7 +217,12 @@ mod tests {
     const IDLE: Duration = Duration::from_secs(120);
 
     fn timer(rate: u64) -> IdleTimer {
-        IdleTimer::new(IdleLimits { idle: IDLE, min_body_rate: NonZeroU64::new(rate) })
+        timer_on(&Arc::default(), rate)
+    }
+
+    fn timer_on(health: &Arc<Health>, rate: u64) -> IdleTimer {
+        let limits = IdleLimits { idle: IDLE, min_body_rate: NonZeroU64::new(rate) };
+        IdleTimer::new(limits, Arc::default(), health, Instant::now())
     }
 
     /// Receives `bytes` every `pause` seconds, until the timer expires or half an hour is over.
@@ -289,8 +291,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn waiting_uploads_are_counted_until_dropped() {
         let health = Arc::<Health>::default();
-        let mut timer = timer(500);
-        timer.start_on(&health);
+        let mut timer = timer_on(&health, 500);
         for (awaiting, expects, uploads) in [
             (false, false, 0),
             (true, false, 1),
