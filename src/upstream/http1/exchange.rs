@@ -109,8 +109,14 @@ impl BackendExchange {
         self.interim.pass_on(interim)?;
         // hyper resolves this future only while the connection is polled. With its own waker, the task would be
         // woken by itself and be polled once more.
-        let response = match ready!(response.as_mut().poll(&mut Context::from_waker(Waker::noop())))
-        {
+        let mut unused = Context::from_waker(Waker::noop());
+        let mut received = response.as_mut().poll(&mut unused);
+        if received.is_pending() && self.is_done {
+            // The backend closed the connection before the request was sent. hyper returns it with the connection.
+            self.http = None;
+            received = response.as_mut().poll(&mut unused);
+        }
+        let response = match ready!(received) {
             Ok(response) => response,
             Err(mut error) => {
                 self.unsent = error.take_message().map(Box::new);
@@ -213,4 +219,64 @@ fn head_bytes(headers: &HeaderMap) -> usize {
         name.as_str().len() + value.len() + ": \r\n".len()
     };
     headers.iter().map(field).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use http_body_util::{BodyExt as _, Empty};
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpStream;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::config::settings::HeaderRules;
+    use crate::http::head_limits::HeadLimits;
+    use crate::upstream::scripted::{connected, reply};
+
+    fn request() -> Request<UploadBody> {
+        let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        Request::get("/").header("host", "a").body(body).unwrap()
+    }
+
+    async fn respond(
+        exchange: &mut BackendExchange,
+        mut pending: PendingResponse,
+    ) -> Result<Response<Incoming>, RejectReason> {
+        let rules = HeaderRules::default();
+        let interim = InterimRelay { rules: &rules, send: &|_| {} };
+        let response = poll_fn(|cx| exchange.poll_response(cx, &mut pending, interim));
+        timeout(Duration::from_secs(60), response).await.unwrap()
+    }
+
+    /// A connection that has carried a request, and the other end.
+    async fn used_connection() -> (HttpConnection, TcpStream) {
+        let ((socket, _), mut backend) = connected().await;
+        let http = HttpConnection::new(socket, HeadLimits::default()).await.unwrap();
+        let (mut exchange, pending) = BackendExchange::start(http, request());
+        let response = b"HTTP/1.1 204 No Content\r\n\r\n";
+        let (_, received) =
+            tokio::join!(reply(&mut backend, response), respond(&mut exchange, pending));
+        received.unwrap();
+        let Some(AfterResponse::Reusable(http)) = exchange.take_after_response() else {
+            panic!("not reusable")
+        };
+        (http, backend)
+    }
+
+    #[tokio::test]
+    async fn request_on_a_closed_connection_is_returned() {
+        for unexpected in [&b""[..], b"HTTP/1.1 408 Request Timeout\r\n\r\n"] {
+            let (http, mut backend) = used_connection().await;
+            backend.write_all(unexpected).await.unwrap();
+            drop(backend);
+            // Lets the runtime notice this.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let (mut exchange, pending) = BackendExchange::start(http, request());
+            respond(&mut exchange, pending).await.unwrap_err();
+            assert!(exchange.take_unsent().is_some(), "{}", unexpected.escape_ascii());
+        }
+    }
 }
