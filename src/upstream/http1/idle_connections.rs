@@ -33,6 +33,8 @@ struct IdleList {
     connections: Vec<IdleConnection>,
     /// Whether the task that closes them runs.
     is_watched: bool,
+    /// When they were last closed for a request that waits.
+    given_up: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -131,8 +133,19 @@ impl IdleConnections {
         loop {
             match timeout(interval, waiting.as_mut()).await {
                 Ok(done) => return done,
-                Err(_elapsed) => self.clear(),
+                Err(_elapsed) => self.give_up(),
             }
+        }
+    }
+
+    /// Closes all of them for a request that waits. Each leaves TIME_WAIT, which occupies a local port for a minute, so
+    /// this happens only from time to time, however many requests wait.
+    fn give_up(&self) {
+        let now = Instant::now();
+        let mut list = self.lock();
+        if list.given_up.is_none_or(|last| now.duration_since(last) >= RESPONSE_WAIT) {
+            list.given_up = Some(now);
+            list.connections.clear();
         }
     }
 
@@ -248,7 +261,8 @@ impl Drop for OccupiedPlace {
 
 /// When a backend that closes connections unannounced would have done so.
 const PROVEN_AFTER: Duration = Duration::from_millis(20);
-/// How long a request waits for its response on a new connection before the idle ones are closed.
+/// How long a request waits for its response on a new connection before the idle ones are closed, which is not
+/// repeated sooner either: a backend may have 64, so that at most 7,680 ports are occupied.
 const RESPONSE_WAIT: Duration = Duration::from_millis(500);
 /// How long a connection attempt may take; more than a round trip.
 const CONNECT_WAIT: Duration = Duration::from_millis(100);
@@ -259,8 +273,35 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::advance;
+
     use super::*;
     use crate::upstream::scripted::connected;
+
+    #[tokio::test]
+    async fn idle_connections_are_given_up_twice_a_second() {
+        let list = Arc::new(IdleConnections::new(IdlePlaces { max: 2, ..IdlePlaces::default() }));
+        let (mut connections, mut peers) = (Vec::new(), Vec::new());
+        for _ in 0..12 {
+            let ((socket, to), peer) = connected().await;
+            let http = HttpConnection::new(socket, HeadLimits::default()).await.unwrap();
+            connections.push((http, to.address));
+            peers.push(peer);
+        }
+        tokio::time::pause();
+        let mut closed = 0;
+        // A request gives up every 50 ms, for 5 s.
+        for _ in 0..100 {
+            if list.lock().connections.is_empty() {
+                let (http, address) = connections.pop().unwrap();
+                list.put(http, address, Duration::from_secs(60));
+            }
+            list.give_up();
+            closed += usize::from(list.lock().connections.is_empty());
+            advance(Duration::from_millis(50)).await;
+        }
+        assert_eq!(closed, 10);
+    }
 
     // Requirements: H42.
     #[tokio::test]
