@@ -1,10 +1,13 @@
 //! An HTTP/1.1 connection to a backend, on which requests follow one another.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 
+use super::exchange_waker::ExchangeWaker;
 use super::reset_tolerant_writer::ResetTolerantWriter;
 use crate::client::ClientAddr;
 use crate::http::head_limits::HeadLimits;
@@ -24,6 +27,7 @@ pub type UploadBody = UnsyncBoxBody<Bytes, BodyError>;
 pub struct HttpConnection {
     pub(super) connection: Box<Connection<ResetTolerantWriter<TokioIo<Socket>>, UploadBody>>,
     pub(super) sender: SendRequest<UploadBody>,
+    pub(super) waker: Arc<ExchangeWaker>,
     /// How large the heads of its responses may be.
     pub(super) limits: HeadLimits,
     /// Complete responses that it has carried.
@@ -54,7 +58,14 @@ impl HttpConnection {
         }
         let opened = builder.handshake(ResetTolerantWriter::new(TokioIo::new(stream))).await;
         let (sender, connection) = opened.map_err(|error| classify_error(&error))?;
-        Ok(Self { connection: Box::new(connection), sender, limits, responses: 0, client: None })
+        Ok(Self {
+            connection: Box::new(connection),
+            sender,
+            waker: Arc::default(),
+            limits,
+            responses: 0,
+            client: None,
+        })
     }
 
     /// Reserves the connection for the requests of one client. A backend may take a body that it has not read

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Frame, Incoming};
 use hyper::client::conn::TrySendError;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Request, Response};
 use tokio::task::coop::unconstrained;
 
 use super::connection::{HEAD_TOO_LARGE, HttpConnection, MALFORMED, UploadBody, classify_error};
+use super::exchange_waker::ExchangeWaker;
 use super::interim::{InterimInbox, InterimRelay};
 use super::other_protocol::other_protocol;
 use crate::net::Transport as _;
@@ -26,6 +27,7 @@ use crate::reject::abort::AbortCause;
 pub struct BackendExchange {
     /// `None` once it was taken out.
     http: Option<HttpConnection>,
+    waker: Arc<ExchangeWaker>,
     /// Interim (1xx) responses.
     interim: Arc<InterimInbox>,
     /// The request, if the connection ended before any of it was sent.
@@ -65,6 +67,7 @@ impl BackendExchange {
         });
         let response = Box::pin(unconstrained(http.sender.try_send_request(request)));
         let exchange = Self {
+            waker: http.waker.clone(),
             http: Some(http),
             interim,
             unsent: None,
@@ -105,6 +108,16 @@ impl BackendExchange {
         response: &mut PendingResponse,
         interim: InterimRelay<'_>,
     ) -> Poll<Result<Response<Incoming>, RejectReason>> {
+        let waker = self.waker.clone();
+        waker.poll(cx, |cx| self.poll_received(cx, response, interim))
+    }
+
+    fn poll_received(
+        &mut self,
+        cx: &mut Context<'_>,
+        response: &mut PendingResponse,
+        interim: InterimRelay<'_>,
+    ) -> Poll<Result<Response<Incoming>, RejectReason>> {
         self.poll_io(cx);
         self.interim.pass_on(interim)?;
         // hyper resolves this future only while the connection is polled. With its own waker, the task would be
@@ -129,6 +142,24 @@ impl BackendExchange {
             return Poll::Ready(Err(RejectReason::BackendHandshakeInvalid(HEAD_TOO_LARGE)));
         }
         Poll::Ready(Ok(response))
+    }
+
+    /// The next part of the response body. What came with the head is there before the connection is polled, and the
+    /// rest comes only while it is polled, so that the body needs no waker.
+    pub fn poll_part(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut Incoming,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let mut unused = Context::from_waker(Waker::noop());
+        let waker = self.waker.clone();
+        waker.poll(cx, |cx| match Pin::new(&mut *body).poll_frame(&mut unused) {
+            Poll::Pending => {
+                self.poll_io(cx);
+                Pin::new(body).poll_frame(&mut unused)
+            }
+            part => part,
+        })
     }
 
     /// Why the response body ended with this error.

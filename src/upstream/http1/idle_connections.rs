@@ -85,7 +85,8 @@ impl IdleConnections {
                 found.max_by_key(|(index, idle)| (idle.http.client.is_some(), *index))?;
             let mut idle = list.connections.remove(index);
             drop(list);
-            // The backend may have closed it, or sent what no request asked for.
+            // The backend may have closed it, or sent what no request asked for. This also replaces the waker of the
+            // watching task, which the request would wake.
             if idle.is_open(&mut Context::from_waker(Waker::noop())) {
                 return Some(idle.http);
             }

@@ -3,6 +3,7 @@
 
 pub(crate) mod connection;
 pub(crate) mod exchange;
+mod exchange_waker;
 pub(crate) mod idle_connections;
 pub(crate) mod idle_timer;
 pub(crate) mod interim;

@@ -5,7 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -61,19 +61,6 @@ impl RelayedResponse {
     fn has_ended(&self) -> bool {
         self.has_ended || self.body.is_end_stream()
     }
-
-    /// The next part of the body. What came with the head is there before the connection is polled, and the rest
-    /// comes only while it is polled, so that the body needs no waker.
-    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-        let mut unused = Context::from_waker(Waker::noop());
-        match Pin::new(&mut self.body).poll_frame(&mut unused) {
-            Poll::Pending => {
-                self.exchange.poll_io(cx);
-                Pin::new(&mut self.body).poll_frame(&mut unused)
-            }
-            part => part,
-        }
-    }
 }
 
 impl Body for ResponseBody {
@@ -87,7 +74,7 @@ impl Body for ResponseBody {
         let this = &mut *self.0;
         // A backend that sends without end must not keep the worker from others.
         ready!(poll_step(cx));
-        match this.poll_part(cx) {
+        match this.exchange.poll_part(cx, &mut this.body) {
             Poll::Ready(Some(Ok(frame))) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
                 charge_part(bytes);
