@@ -98,6 +98,9 @@ pub enum Role {
         common: Common,
         #[arg(long, value_enum)]
         method: Method,
+        /// Stop each connection after this number of requests instead of after --seconds; without a warm-up
+        #[arg(long, value_parser = some)]
+        count: Option<usize>,
     },
     /// Echo at fixed times, with latency from the scheduled time; the unit is one echo
     OpenLoop {

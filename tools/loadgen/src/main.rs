@@ -106,8 +106,8 @@ async fn run(role: Role) -> Result<Map<String, Value>, Error> {
         Role::Bulk { common, direction } => {
             scenario::bulk::run(&Plan::new(common, false)?, direction).await
         }
-        Role::Http { common, method } => {
-            scenario::http::run(&Plan::new(common, false)?, method).await
+        Role::Http { common, method, count } => {
+            scenario::http::run(&Plan::new(common, false)?, method, count).await
         }
         Role::OpenLoop { common, rate } => {
             scenario::open_loop::run(&Plan::new(common, false)?, rate).await

@@ -28,7 +28,12 @@ const POLLING_FIELDS: &str = "Connection: keep-alive\r\n\
     Accept-Encoding: gzip, deflate, br, zstd\r\nAccept-Language: en-US,en;q=0.9\r\n";
 const POLLING_QUERY: &str = "EIO=4&transport=polling&t=PfK4v2c&sid=lv_VI97HAXpY6yYWAAAC&";
 
-pub async fn run(plan: &Plan, method: Method) -> Result<Map<String, Value>, Error> {
+/// Ends each connection after `count` requests, or all of them after the time of the plan.
+pub async fn run(
+    plan: &Plan,
+    method: Method,
+    count: Option<usize>,
+) -> Result<Map<String, Value>, Error> {
     let size = plan.size_or(1 << 10) as u64;
     let load = Rc::new(Load {
         method,
@@ -39,13 +44,17 @@ pub async fn run(plan: &Plan, method: Method) -> Result<Map<String, Value>, Erro
         stats: Stats::new(),
         opened: Cell::new(0),
     });
-    let count = plan.tunnels_or(64);
-    let clients = (0..count as u64).map(|number| Client::new(number, load.clone())).collect();
-    let clients = run_for(plan.warmup(), clients).await?;
+    let connections = plan.tunnels_or(64);
+    let clients = (0..connections as u64).map(|number| Client::new(number, load.clone())).collect();
+    let clients = match count {
+        None => run_until(Stop::after(plan.warmup()), clients).await?,
+        Some(_) => clients,
+    };
     load.opened.set(0);
     let (before, from) = (load.stats.units.get(), Sample::take(&plan.common.pids)?);
     load.stats.measuring.set(true);
-    let clients = run_for(plan.time(), clients).await?;
+    let stop = count.map_or_else(|| Stop::after(plan.time()), Stop::AfterRequests);
+    let clients = run_until(stop, clients).await?;
     let to = Sample::take(&plan.common.pids)?;
     let requests = load.stats.units.get() - before;
     clients.into_iter().filter_map(|client| client.connection).for_each(HttpConnection::close);
@@ -54,24 +63,44 @@ pub async fn run(plan: &Plan, method: Method) -> Result<Map<String, Value>, Erro
     let mut measurement = Measurement::default();
     measurement.add(&from, &to, units);
     let mut report = measurement.report("http", Some(&load.stats));
-    report.insert("connections".into(), count.into());
+    report.insert("connections".into(), connections.into());
     report.insert("requests".into(), requests.into());
     report.insert("backend_connections_opened".into(), load.opened.get().into());
     Ok(report)
 }
 
-/// Sends requests for `time`, at least one for each client. Ends when every client has its last
+/// When a client sends no further request.
+#[derive(Clone, Copy)]
+enum Stop {
+    At(Instant),
+    AfterRequests(usize),
+}
+
+impl Stop {
+    fn after(time: Duration) -> Self {
+        Self::At(Instant::now() + time)
+    }
+
+    fn is_reached(self, requests: usize) -> bool {
+        match self {
+            Self::At(end) => Instant::now() >= end,
+            Self::AfterRequests(count) => requests >= count,
+        }
+    }
+}
+
+/// Sends requests until `stop`, at least one for each client. Ends when every client has its last
 /// response, so that no request is measured in part.
-async fn run_for(time: Duration, clients: Vec<Client>) -> Result<Vec<Client>, Error> {
-    let end = Instant::now() + time;
+async fn run_until(stop: Stop, clients: Vec<Client>) -> Result<Vec<Client>, Error> {
     let mut running = JoinSet::new();
     for mut client in clients {
         running.spawn_local(async move {
-            let number = client.number + 1;
+            let (number, mut requests) = (client.number + 1, 0);
             loop {
                 let done = client.request().await;
                 done.map_err(|error| error.context(format!("connection {number}")))?;
-                if Instant::now() >= end {
+                requests += 1;
+                if stop.is_reached(requests) {
                     return Ok(client);
                 }
             }
@@ -238,13 +267,14 @@ mod tests {
     use crate::backend;
     use crate::cli::{Cli, Role};
 
-    async fn report(address: &str, method: &str, size: &str) -> Map<String, Value> {
+    async fn report(address: &str, method: &str, size: &str, more: &[&str]) -> Map<String, Value> {
         let command = ["loadgen", "http", "--plain", "--connect", address, "--connections", "3"];
         let times = ["--seconds", "0", "--warmup", "0"];
         let load = ["--method", method, "--size", size];
-        let cli = Cli::try_parse_from(command.into_iter().chain(times).chain(load)).unwrap();
-        let Role::Http { common, method } = cli.role else { panic!("not http: {cli:?}") };
-        run(&Plan::new(common, false).unwrap(), method).await.unwrap()
+        let command = command.into_iter().chain(times).chain(load);
+        let cli = Cli::try_parse_from(command.chain(more.iter().copied())).unwrap();
+        let Role::Http { common, method, count } = cli.role else { panic!("not http: {cli:?}") };
+        run(&Plan::new(common, false).unwrap(), method, count).await.unwrap()
     }
 
     #[test]
@@ -262,12 +292,14 @@ mod tests {
                 ("post", "1572864", 4.5),
                 ("poll", "1024", 3.0),
             ] {
-                let report = report(&address, method, size).await;
+                let report = report(&address, method, size, &[]).await;
                 let place = format!("{method} {size}: {report:?}");
                 assert_eq!(report["units"], units, "{place}");
                 assert_eq!(report["requests"], 3, "{place}");
                 assert_eq!(report["backend_connections_opened"], 0, "{place}");
             }
+            let counted = report(&address, "get", "9", &["--count", "5"]).await;
+            assert_eq!(counted["requests"], 15, "{counted:?}");
         });
     }
 }
