@@ -8,7 +8,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::support::http2::{Http2Client, get, http2_proxy, read_body, send_all, trailers};
+use crate::support::http2::{
+    DATA, END_HEADERS, GET, HEADERS, Http2Client, RawFrame, RawHttp2, SETTINGS, WINDOW_UPDATE,
+    fields, frame, get, http2_proxy, read_body, send_all, trailers,
+};
 use crate::support::{
     Backend, BackendEvent, Client, Proxy, RawResponse, read_to_end, route, within_timeout,
 };
@@ -150,6 +153,53 @@ async fn upload_gets_no_credit_ahead_of_its_backend() {
     go.send(true).unwrap();
     upload.send_reset(h2::Reason::CANCEL);
     assert!(within_timeout("the reset", response).await.is_err());
+}
+
+/// The window that a SETTINGS frame gives to streams, if it has one.
+fn stream_window(settings: &RawFrame) -> Option<u32> {
+    let mut entries = settings.payload.chunks(6);
+    let entry = entries.find(|entry| entry[..2] == [0, 4])?;
+    Some(u32::from_be_bytes(entry[2..6].try_into().unwrap()))
+}
+
+#[tokio::test]
+async fn upload_gets_a_large_window_while_streams_are_few() {
+    let backend = Backend::raw(|_, mut stream, _| async move {
+        let mut bytes = [0; 65536];
+        while let Ok(1..) = stream.read(&mut bytes).await {}
+    })
+    .await;
+    let proxy = http2_proxy(&route(&[backend.address], "")).await;
+    let mut raw = RawHttp2::connect(&Client::new(&proxy).await).await;
+    let acknowledgement = frame(SETTINGS, 1, 0, b"");
+    assert_eq!(stream_window(&raw.read_until(SETTINGS, 0).await), Some(64 << 10));
+    let post = [(":method", "POST"), GET[1], GET[2], GET[3]];
+    let head = |stream| frame(HEADERS, END_HEADERS, stream, &fields(&post));
+    raw.write(&[&acknowledgement[..], &head(1)].concat()).await;
+    let data = frame(DATA, 0, 1, &[7; 16384]);
+    let (mut window, mut grown) = (64 << 10, None);
+    while grown.is_none() {
+        while window >= 16384 {
+            raw.write(&data).await;
+            window -= 16384;
+        }
+        let frame = raw.read_first(&[SETTINGS, WINDOW_UPDATE]).await.unwrap();
+        match frame.kind {
+            SETTINGS => grown = stream_window(&frame),
+            _ if frame.stream == 1 => {
+                window += i32::from_be_bytes(frame.payload[..].try_into().unwrap());
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(grown, Some(1 << 20));
+    let others: Vec<u8> = (0..8).flat_map(|n| head(2 * n + 3)).collect();
+    raw.write(&[acknowledgement, others].concat()).await;
+    let mut settings = raw.read_until(SETTINGS, 0).await;
+    while settings.flags != 0 {
+        settings = raw.read_until(SETTINGS, 0).await;
+    }
+    assert_eq!(stream_window(&settings), Some(64 << 10));
 }
 
 // Requirements: RL33.

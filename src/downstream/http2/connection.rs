@@ -26,7 +26,9 @@ use crate::http::head_limits::HeadLimits;
 use crate::net::Stream;
 use crate::net::http_io::HttpIo;
 use crate::net::http2::stream::OpenTunnels;
-use crate::net::http2::waiting::{ConnectionWaiting, STREAM_WINDOW, WaitingBytes};
+use crate::net::http2::waiting::{
+    ConnectionWaiting, LARGE_STREAM_WINDOW, STREAM_WINDOW, WaitingBytes,
+};
 use crate::reject::drop_reason::DropReason;
 use crate::reject::stage::ConnectionStage;
 
@@ -87,6 +89,7 @@ where
         streams: FuturesUnordered::new(),
         accepted: 0,
         refused: 0,
+        has_large_windows: false,
         reason: None,
         closing: None,
         is_ending: false,
@@ -110,6 +113,8 @@ struct Http2Connection<S, H> {
     accepted: u32,
     /// Number of heads so far that did not become a request; it wraps.
     refused: u32,
+    /// Its streams have large windows, or will have once the client has acknowledged that.
+    has_large_windows: bool,
     /// Why this side ends the connection.
     reason: Option<DropReason>,
     /// Set with the GOAWAY. Expires if the connection then stays open without streams.
@@ -143,7 +148,9 @@ impl<S: Stream, H: Http2Handler> Http2Connection<S, H> {
         if let (Some(flood), None) = (status.flood, &self.reason) {
             self.abort(Reason::ENHANCE_YOUR_CALM, DropReason::Http2Flood(flood.to_string()), cx);
         }
-        let has_tunnels = Arc::strong_count(&self.context.tunnels) > 1;
+        let tunnels = Arc::strong_count(&self.context.tunnels) - 1;
+        self.adjust_windows(tunnels + self.streams.len(), cx);
+        let has_tunnels = tunnels > 0;
         let is_idle = !has_tunnels && self.streams.is_empty() && !self.connection.has_streams();
         if is_idle && self.accepted > 0 {
             self.context.handler.set_idle();
@@ -198,6 +205,22 @@ impl<S: Stream, H: Http2Handler> Http2Connection<S, H> {
                 Poll::Ready(None) => return Poll::Ready(Some(self.end(None))),
                 Poll::Pending if has_accepted => return Poll::Ready(None),
                 Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Gives the streams of a connection larger windows while they are few and one of them needs it.
+    fn adjust_windows(&mut self, streams: usize, cx: &mut Context<'_>) {
+        let is_large = self.has_large_windows;
+        let streams_max = if is_large { LARGE_STREAMS_MAX } else { LARGE_STREAMS_MAX / 2 };
+        let should_be = self.context.waiting.has_bulk() && streams <= streams_max;
+        if should_be != is_large {
+            let window = if should_be { LARGE_STREAM_WINDOW } else { STREAM_WINDOW };
+            // Fails if the client has not acknowledged the SETTINGS before; each poll tries again.
+            if self.connection.set_initial_window_size(window).is_ok() {
+                self.has_large_windows = should_be;
+                // Sends the SETTINGS.
+                cx.waker().wake_by_ref();
             }
         }
     }
@@ -285,9 +308,11 @@ const DISCONNECTED: DropReason = DropReason::ClientDisconnected(ConnectionStage:
 
 /// Maximum number of open streams of a connection. RFC 9113 6.5.2 recommends no less than 100.
 const STREAMS_MAX: u32 = 100;
-/// More than all streams of a connection may have in flight: 100 windows of 64 KiB. Otherwise streams whose
-/// backends do not read would stop the others.
-const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Maximum number of streams with large windows.
+const LARGE_STREAMS_MAX: usize = 8;
+/// More than all streams of a connection may have in flight: 8 windows of 1 MiB, and 92 of 64 KiB. Otherwise streams
+/// whose backends do not read would stop the others.
+const CONNECTION_WINDOW: u32 = 16 << 20;
 /// Bytes of a stream that wait for the connection to be writable.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// How long frames of a stream are ignored that the client sent before it knew of its reset.

@@ -128,6 +128,7 @@ impl StreamReceiver {
         if taken > 0 {
             // Cannot fail: so much was received.
             let _ = self.stream.flow_control().release_capacity(taken);
+            self.waiting.pass(taken);
             self.count();
         }
     }
