@@ -134,7 +134,8 @@ pub struct ListenerSettings {
     pub address: SocketAddr,
     /// Whether connections use TLS (the default).
     pub tls: bool,
-    /// Whether clients may select HTTP/2 (RFC 9113) in the TLS handshake.
+    /// Whether clients may use HTTP/2 (RFC 9113): with TLS they select it in the handshake, without they start
+    /// with its preface.
     pub http2: bool,
     /// Whether each connection starts with a PROXY protocol header, version 1 or 2. Requires
     /// trusted proxies.

@@ -25,6 +25,7 @@ use crate::admission::turns::{OpeningProgress, Turn, Turns};
 use crate::client::{AddrSource, ClientInfo, ClientKey, HttpProtocol};
 use crate::config::settings::ListenerSettings;
 use crate::downstream::h1::{self, ConnectionWait, Served};
+use crate::downstream::http2::preface;
 use crate::downstream::interim::InterimSender;
 use crate::listener::key::ListenerKey;
 use crate::listener::proxy_protocol::read_proxy_header;
@@ -157,7 +158,7 @@ async fn secure_and_serve(
     admitted: AdmittedConnection<'_>,
     client: &mut ClientInfo,
 ) -> Result<Option<OpenedHttp2>, DropReason> {
-    let AdmittedConnection { snapshot, listener, io, local, permit, pending, counted, waiting } =
+    let AdmittedConnection { snapshot, listener, mut io, local, permit, pending, counted, waiting } =
         admitted;
     let context = |client: &ClientInfo| ConnectionContext {
         state: state.clone(),
@@ -186,7 +187,17 @@ async fn secure_and_serve(
         }
         // The configuration requires certificates for a TLS listener, so this case does not occur.
         (None, true) => {}
-        (_, false) => serve_http(Box::new(PlainStream::new(io)), context(client)).await?,
+        (_, false) => {
+            if listener.http2 {
+                let limit = snapshot.settings.timeouts.request_header;
+                client.protocol = preface::detect(&mut io, limit, state.wait_draining()).await?;
+            }
+            let stream = Box::new(PlainStream::new(io));
+            if client.protocol == HttpProtocol::Http2 {
+                return OpenedHttp2::open(stream, context(client)).await;
+            }
+            serve_http(stream, context(client)).await?;
+        }
     }
     Ok(None)
 }

@@ -55,6 +55,7 @@ mod heartbeat;
 mod hsts;
 mod http2_connections;
 mod http2_floods;
+mod http2_prior_knowledge;
 mod http2_rejections;
 mod http2_requests;
 mod http2_tunnels;

@@ -53,7 +53,6 @@ pub(crate) fn listeners(
     check_trusted_proxies(file, tables, sink);
     check_health_paths(file, tables, sink);
     tables.iter().filter(uses_tls).for_each(|table| check_redirect(table, sink));
-    tables.iter().for_each(|table| check_http2(table, sink));
     let mut names = UniqueNames::default();
     tables.iter().filter_map(|table| listener(table, addresses, &mut names, sink)).collect()
 }
@@ -103,17 +102,6 @@ fn check_redirect(table: &ListenerTable, sink: &mut DiagnosticSink<'_>) {
     if let Some(Located { value: RedirectChoice(Some(_)), location }) = table.redirect.located() {
         let problem = Problem::new("this listener uses TLS, so there is nothing to redirect");
         let help = "write it in the listener for plain HTTP, which has tls = false";
-        sink.report(location, problem.help(help));
-    }
-}
-
-/// Without TLS there is no ALPN, by which a client selects HTTP/2.
-fn check_http2(table: &ListenerTable, sink: &mut DiagnosticSink<'_>) {
-    if let (Some(Located { value: true, location }), Some(false)) =
-        (table.http2.located(), table.tls.value())
-    {
-        let problem = Problem::new("HTTP/2 needs TLS, which this listener does not use");
-        let help = "remove this line, and let the proxy in front use HTTP/1.1 to tidegate";
         sink.report(location, problem.help(help));
     }
 }

@@ -66,8 +66,10 @@ where
     let io = ClientIo::new(HttpIo::new(*stream, timeouts.write), control.clone(), waiting.clone());
     // Includes the wait for the first request.
     let mut timer = pin!(RequestTimer::new(timeouts));
-    let handshake = builder(request_head).handshake::<_, Bytes>(io);
-    let connection = match timeout(timeouts.request_header, handshake).await {
+    // In boxes of their own: what the handshake needs is freed after it.
+    let handshake =
+        Box::pin(timeout(timeouts.request_header, builder(request_head).handshake::<_, Bytes>(io)));
+    let connection = match handshake.await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return Err(drop_reason(&error)),
         Err(_elapsed) => return Err(DropReason::NoRequest),
@@ -82,7 +84,7 @@ where
         rejections,
         tunnels: OpenTunnels::default(),
     };
-    let mut connection = Http2Connection {
+    let mut connection = Box::new(Http2Connection {
         connection,
         control,
         context: Arc::new(context),
@@ -93,7 +95,7 @@ where
         reason: None,
         closing: None,
         is_ending: false,
-    };
+    });
     let mut drain = pin!(drain);
     let mut is_draining = false;
     poll_fn(|cx| {

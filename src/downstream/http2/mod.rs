@@ -5,6 +5,7 @@ pub(crate) mod connection;
 mod frame_limits;
 mod frame_scanner;
 pub(crate) mod handler;
+pub(crate) mod preface;
 pub(crate) mod request_body;
 mod request_head;
 mod response;

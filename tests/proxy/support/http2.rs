@@ -28,6 +28,12 @@ pub async fn http2_proxy_with(listener: &str, rest: &str) -> Proxy {
     Proxy::start_bare(&format!("{base}{rest}")).await
 }
 
+/// Starts a proxy whose listener without TLS accepts HTTP/2; otherwise as [`Proxy::start`].
+pub async fn http2_plain_proxy(rest: &str) -> Proxy {
+    let base = BASE.replace("tls = false\n", "tls = false\nhttp2 = true\n");
+    Proxy::start_bare(&format!("{base}{rest}")).await
+}
+
 /// A connection of the h2 library. Dropping it closes the connection.
 pub struct Http2Client {
     /// Sends requests.
@@ -45,7 +51,10 @@ impl Http2Client {
     }
 
     /// Uses a connection, with these settings.
-    pub async fn over(stream: TlsStream<TcpStream>, builder: &mut h2::client::Builder) -> Self {
+    pub async fn over<S>(stream: S, builder: &mut h2::client::Builder) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let (sender, connection) = builder.handshake(stream).await.unwrap();
         let mut tasks = JoinSet::new();
         tasks.spawn(connection);
