@@ -134,8 +134,7 @@ pub struct ListenerSettings {
     pub address: SocketAddr,
     /// Whether connections use TLS (the default).
     pub tls: bool,
-    /// Whether clients may use HTTP/2 (RFC 9113): with TLS they select it in the handshake, without they start
-    /// with its preface.
+    /// Whether clients may use HTTP/2 (RFC 9113), selected in the TLS handshake or by its preface.
     pub http2: bool,
     /// Whether each connection starts with a PROXY protocol header, version 1 or 2. Requires
     /// trusted proxies.

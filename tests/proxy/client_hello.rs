@@ -125,7 +125,7 @@ async fn proxy(default: bool, more: &str) -> (Proxy, TempDir) {
     let routes = route(&["127.0.0.1:9".parse().unwrap()], more);
     let config = format!(
         "[log]\nformat = \"json\"\nlevel = \"debug\"\n[admin]\nenabled = false\n\
-         [[listener]]\nname = \"tls\"\naddress = \"127.0.0.1:0\"\n\
+         [[listener]]\nname = \"tls\"\naddress = \"127.0.0.1:0\"\nhttp2 = false\n\
          [[certificate]]\nchain = \"{at}/chain.pem\"\nkey = \"{at}/key.pem\"\ndefault = {default}\n\
          {routes}"
     );

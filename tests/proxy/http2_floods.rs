@@ -207,8 +207,8 @@ async fn flood_is_recorded_after_its_listener_was_removed() {
     let mut raw = RawHttp2::connect(&test.client).await;
     raw.write(&get_frame(1, &[])).await;
     raw.read_until(HEADERS, 1).await;
-    let listener = "http2 = true\naddress = \"127.0.0.1:0\"";
-    test.proxy.reload_with(listener, "address = \"127.0.0.2:0\"").await;
+    let listener = "name = \"tls\"\naddress = \"127.0.0.";
+    test.proxy.reload_with(&format!("{listener}1"), &format!("{listener}2")).await;
     let pings = frame(PING, 0, 0, &[0; 8]).repeat(300);
     let code = raw.flood(|round| match round {
         0 => ControlFlow::Continue(pings.clone()),

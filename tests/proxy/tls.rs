@@ -36,7 +36,7 @@ impl TlsProxy {
         let backend = Backend::app("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
         let mut config = format!(
             "[log]\nformat = \"json\"\nlevel = \"debug\"\n[admin]\nenabled = false\n\
-             [[listener]]\nname = \"tls\"\naddress = \"127.0.0.1:0\"\n{}",
+             [[listener]]\nname = \"tls\"\naddress = \"127.0.0.1:0\"\nhttp2 = false\n{}",
             route(&[backend.address], "[route.limits]\nclose_grace = \"50ms\"")
         );
         let (mut certificates, mut folders) = (Vec::new(), Vec::new());

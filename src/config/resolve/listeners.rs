@@ -132,11 +132,13 @@ fn listener(
         }
     };
     let health_path = table.health_path.value().and_then(|path| path.0.clone());
+    let tls = value_or(&table.tls, true);
     Some(ListenerSettings {
         name,
         address: *address,
-        tls: value_or(&table.tls, true),
-        http2: value_or(&table.http2, HTTP2_DEFAULT),
+        tls,
+        // Without TLS, clients cannot choose.
+        http2: value_or(&table.http2, tls),
         proxy_protocol: value_or(&table.proxy_protocol, false),
         health_path: health_path.map(|path| path.0),
         request_head: head_limits(&table.request_head_size, &table.request_head_fields),
@@ -272,8 +274,6 @@ pub(crate) fn control(
     ControlSocket::At(path)
 }
 
-/// Whether a listener offers HTTP/2.
-const HTTP2_DEFAULT: bool = false;
 /// The default port of `http` (RFC 9110 4.2.1).
 const HTTP_PORT: u16 = 80;
 /// Where certificate authorities look for the answer to an HTTP-01 challenge (RFC 8555 8.3).

@@ -238,7 +238,8 @@ fn paths_of_one_host_differ_in_more_than_ignored_case() {
 fn http2_is_a_choice_of_each_listener() {
     let http2 =
         |keys: &str| parse(&PLAIN.replace("443\"", &format!("443\"\n{keys}"))).listeners[0].http2;
-    assert!(!http2(""));
-    assert!(http2("http2 = true"));
+    assert!(http2(""));
+    assert!(!http2("http2 = false"));
+    assert!(!http2("tls = false"));
     assert!(http2("tls = false\nhttp2 = true"));
 }

@@ -16,15 +16,14 @@ use tokio_rustls::client::TlsStream;
 
 use super::{BASE, Client, Proxy, within_timeout};
 
-/// Starts a proxy whose TLS listener offers HTTP/2; otherwise as [`Proxy::start`].
+/// Starts a proxy whose TLS listener offers HTTP/2, which is the default; otherwise as [`Proxy::start`].
 pub async fn http2_proxy(rest: &str) -> Proxy {
     http2_proxy_with("", rest).await
 }
 
 /// As [`http2_proxy`], with more keys of the listener.
 pub async fn http2_proxy_with(listener: &str, rest: &str) -> Proxy {
-    let base =
-        BASE.replace("name = \"tls\"\n", &format!("name = \"tls\"\nhttp2 = true\n{listener}"));
+    let base = BASE.replace("name = \"tls\"\n", &format!("name = \"tls\"\n{listener}"));
     Proxy::start_bare(&format!("{base}{rest}")).await
 }
 

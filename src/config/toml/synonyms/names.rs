@@ -132,10 +132,8 @@ pub(super) const SYNONYMS: &[Synonym] = &[
         &["ssl_protocols", "ssl_ciphers", "ciphers", "cipher_suites", "min_version", "ssl_min_ver"],
         "TLS versions and ciphers cannot be set: clients get TLS 1.3 or 1.2 with safe ciphers",
     ),
-    note(
-        &["http2", "http3", "h2", "alpn"],
-        "clients are served with HTTP/1.1, which WebSockets use",
-    ),
+    key(&["http2", "h2", "alpn", "protocols"], &["listener[].http2"]),
+    note(&["http3", "quic"], "clients are served with HTTP/1.1 and HTTP/2"),
     key(
         &["large_client_header_buffers", "client_header_buffer_size", "max_header_bytes"],
         &["listener[].request_head_size"],
