@@ -40,6 +40,9 @@ async function obey(socket, request, order) {
 
 const server = http.createServer((request, response) => {
   if (request.method === "POST") return request.pipe(response);
+  if (request.method === "PUT") return request.resume().on("end", () => response.end());
+  const length = Number(new URL(request.url, "http://any").searchParams.get("bytes"));
+  if (length > 0) return response.end(Buffer.alloc(length));
   response.setHeader("Content-Type", "text/plain");
   response.end("a page of the application\n");
 });

@@ -27,11 +27,12 @@ TLS = ssl.create_default_context(cafile=WORK / "cert.pem")
 CLIENT, BALANCER = "127.0.0.2", "127.0.0.3"
 WITH_HAPROXY, WITH_NGINX = "haproxy" in RUNNING, "nginx" in RUNNING
 INTRODUCED = ["FRONT_V2", "FRONT_V1"] if WITH_HAPROXY else []
-ENDS_TLS = ["FRONT_HAPROXY"] * WITH_HAPROXY + ["FRONT_NGINX"] * WITH_NGINX
+ENDS_TLS = ["FRONT_HAPROXY", "FRONT_HTTP2"] * WITH_HAPROXY + ["FRONT_NGINX"] * WITH_NGINX
 BEHIND = [f"/behind-{name}" for name in RUNNING] + ["/behind-nginx-tls"] * WITH_NGINX
 TITLES = {
     "FRONT_V2": "HAProxy, send-proxy-v2", "FRONT_V1": "HAProxy, send-proxy",
-    "FRONT_HAPROXY": "HAProxy, X-Forwarded-For", "FRONT_NGINX": "nginx, X-Forwarded-For",
+    "FRONT_HAPROXY": "HAProxy, X-Forwarded-For", "FRONT_HTTP2": "HAProxy, HTTP/2 to tidegate",
+    "FRONT_NGINX": "nginx, X-Forwarded-For",
 }
 # The address of every listener.
 PORTS = {}
@@ -73,7 +74,7 @@ def listening():
     lines = [json.loads(line) for line in open(WORK / "tidegate.log")]
     told = [line.get("fields", line) for line in lines]
     found = {line["listener"]: line["address"] for line in told if line.get("message") == "listening"}
-    return found if len(found) == 2 else None
+    return found if len(found) == 3 else None
 
 
 def start_all():
@@ -81,8 +82,9 @@ def start_all():
     line = until("backend", lambda: (WORK / "backend.log").read_text())
     PORTS["BACKEND"] = int(line.split()[1])
     # Ports that are free now, because these programs cannot report a port they chose.
-    names = ["FRONT_V2", "FRONT_V1", "FRONT_STRANGER", "FRONT_SILENT", "FRONT_HAPROXY", "FRONT_NGINX"]
-    held = [sockets.create_server(("127.0.0.1", 0)) for _ in range(9)]
+    names = ["FRONT_V2", "FRONT_V1", "FRONT_STRANGER", "FRONT_SILENT", "FRONT_HAPROXY", "FRONT_HTTP2",
+             "FRONT_NGINX"]
+    held = [sockets.create_server(("127.0.0.1", 0)) for _ in range(10)]
     for name, socket in zip(names + ["BEHIND_HAPROXY", "BEHIND_NGINX", "BEHIND_NGINX_TLS"], held):
         PORTS[name] = socket.getsockname()[1]
     for socket in held:
@@ -141,7 +143,9 @@ async def introduces(way):
     if way in INTRODUCED:
         equals |= {"client": f"{CLIENT}:{port}", "client_source": "proxy_header", "listener": "introduced"}
     else:
-        equals |= {"client_source": "forwarded", "listener": "plain"}
+        http2 = way == "FRONT_HTTP2"
+        equals |= {"client_source": "forwarded", "listener": "prior" if http2 else "plain"}
+        equals |= {"protocol": "h2"} if http2 else {}
     expect(path, equals=equals, has=["peer"])
 
 
