@@ -10,6 +10,7 @@ import sys
 import tempfile
 
 import alone
+import http2
 import machine
 import opening
 import peers
@@ -95,6 +96,7 @@ def measured(bench, running):
         "scale": lambda: {"tunnels": scale.tunnels(bench, [64, 1000, 9000]),
                           "large": scale.large(bench)},
         "workers": lambda: scale.workers(bench),
+        "http2": lambda: http2.http2(bench, running),
     }
     for name, step in (quick.steps(bench, running) if settings.quick else steps).items():
         if quick.SMALL.get(name, name) in settings.only:

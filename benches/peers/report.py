@@ -3,6 +3,7 @@
 import json
 import os
 
+import http2
 import measure
 import opening_tables
 import peers
@@ -55,7 +56,7 @@ def markdown(found):
     parts = [
         introduction(found), main_table(found, names, rows), shortfalls(found, rows),
         ratios(found, rows), latency_table(found, names, TITLES), throughput(found, names, rows, TITLES),
-        opening_tables.section(found, names, TITLES), idle_table(found, names, TITLES), calls_table(found), size_table(found),
+        opening_tables.section(found, names, TITLES), idle_table(found, names, TITLES), http2.table(found), calls_table(found), size_table(found),
         spread_table(found, names, rows, TITLES), method(found, names),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

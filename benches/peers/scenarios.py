@@ -85,7 +85,7 @@ STORMS = [(f"storm-{form}-{tunnels}", tunnels, form == "hold")
 
 # Not in the paired rounds: most need a fresh process for each measurement.
 ALONE = ["idle-5000", "idle-9000", "heartbeats", "churn", *(name for name, _, _ in STORMS), "living", "flood",
-         "syscalls", "scale", "workers"]
+         "syscalls", "scale", "workers", "http2"]
 
 
 def all_names():

@@ -22,6 +22,9 @@ pub enum Role {
         #[arg(long, default_value = "127.0.0.1:0")]
         listen: SocketAddr,
     },
+    /// Accept WebSockets without TLS, and open each as a stream of an HTTP/2 connection to the proxy (RFC
+    /// 8441): scenarios with --plain that connect to it measure HTTP/2
+    Bridge(BridgeOptions),
     /// Connect, TLS, upgrade, one echo, Close; the unit is one such connection
     Handshake {
         #[command(flatten)]
@@ -218,6 +221,24 @@ pub struct Common {
     /// Concurrent handshakes [default: 8 in `handshake`, otherwise 64]
     #[arg(long, value_parser = some)]
     pub concurrency: Option<usize>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct BridgeOptions {
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
+    /// Address of the proxy
+    #[arg(long, value_parser = resolve)]
+    pub connect: SocketAddr,
+    /// Trusted certificates in PEM
+    #[arg(long)]
+    pub ca: PathBuf,
+    /// Server name for TLS and :authority
+    #[arg(long, default_value = "localhost")]
+    pub name: String,
+    /// Streams of each connection; a further WebSocket opens a new one
+    #[arg(long, default_value_t = 32, value_parser = some)]
+    pub streams: usize,
 }
 
 /// What each connection of an attack does: --first, then --repeat or --records, then its end.

@@ -4,6 +4,7 @@
 //! ```text
 //! loadgen backend
 //! loadgen echo --connect 127.0.0.1:8443 --ca ca.pem --pids 4711 --size 125 --tunnels 64
+//! loadgen bridge --connect 127.0.0.1:8443 --ca ca.pem --streams 32
 //! ```
 //!
 //! It has its own WebSocket framing and HTTP/1.1, and verifies every byte it receives. A wrong byte, or a rejected
@@ -17,6 +18,7 @@
 #![allow(missing_docs, reason = "a program, not a library")]
 
 mod backend;
+mod bridge;
 mod buffer;
 mod cli;
 mod client;
@@ -78,6 +80,7 @@ async fn run(role: Role) -> Result<Map<String, Value>, Error> {
     let name = role.name();
     match role {
         Role::Backend { listen } => backend::run(listen).await.map(|()| Map::new()),
+        Role::Bridge(options) => bridge::run(options).await.map(|()| Map::new()),
         Role::Handshake { common, resume, reset, count } => {
             let plan = Rc::new(Plan::new(common, resume)?);
             scenario::handshake::run(plan, resume, reset, count).await
@@ -129,6 +132,7 @@ impl Role {
     fn name(&self) -> &'static str {
         match self {
             Self::Backend { .. } => "backend",
+            Self::Bridge(_) => "bridge",
             Self::Handshake { .. } => "handshake",
             Self::Storm { .. } => "storm",
             Self::Living { .. } => "living",
