@@ -37,6 +37,14 @@ macro_rules! over_all_streams {
             })*
         }
 
+        mod over_http2 {
+            use $crate::tunnel::tests::test_tunnel::StreamKind;
+            $(#[tokio::test(start_paused = true)]
+            async fn $name() {
+                super::$name(StreamKind::Http2).await;
+            })*
+        }
+
         mod over_unbuffered_tls {
             use $crate::tunnel::tests::test_tunnel::StreamKind;
             $(#[tokio::test(start_paused = true)]

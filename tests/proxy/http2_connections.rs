@@ -52,6 +52,7 @@ async fn other_bytes_than_the_preface_end_the_connection() {
     assert_eq!((&record["event"], &record["protocol"]), (&"dropped".into(), &"h2".into()));
 }
 
+// Requirements: TL19.
 #[tokio::test]
 async fn http_1_stays_available() {
     let (_proxy, client, _backend) = proxy_for("").await;

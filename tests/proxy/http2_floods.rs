@@ -275,7 +275,7 @@ async fn invalid_fields_end_the_connection() {
     test.finish().await;
 }
 
-// Requirements: E2, E5, E12, E16, H217, H222.
+// Requirements: E2, E5, E12, E16, H217, H219, H222.
 #[tokio::test]
 async fn malformed_heads_reset_their_stream() {
     let test = FloodTest::new().await;
@@ -295,6 +295,7 @@ async fn malformed_heads_reset_their_stream() {
         fields(&[&GET[..], &[("te", "gzip")]].concat()),
         fields(&[GET[0], GET[1], GET[2], (":path", "")]),
         fields(&[GET[0], GET[1], GET[2], (":path", "/a b")]),
+        fields(&[GET[0], GET[1], GET[2], (":path", "a")]),
         fields(&[&GET[..], &[("content-length", "5")]].concat()),
     ] {
         raw.write(&frame(HEADERS, END_HEADERS | END_STREAM, stream, &block)).await;

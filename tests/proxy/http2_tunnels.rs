@@ -98,7 +98,7 @@ async fn subprotocol_and_extensions_are_negotiated() {
     assert!(seen.all("sec-websocket-extensions").starts_with("permessage-deflate"));
 }
 
-// Requirements: E2, E3, E4, E7, H221, H224, H225.
+// Requirements: E2, E3, E4, E7, H221, H223, H224, H225.
 #[tokio::test]
 async fn handshakes_are_checked() {
     let backend = MockBackend::new().await;
@@ -214,7 +214,7 @@ async fn ends_of_streams_reach_the_backend() {
 // Requirements: E9.
 #[tokio::test]
 async fn end_of_the_backend_reaches_the_client() {
-    let mut bed = Http2Bed::with("").await;
+    let mut bed = Http2Bed::with("[route.limits]\nclose_grace = \"60s\"").await;
     let (mut client, backend) = bed.open().await;
     drop(backend);
     assert_eq!(wire::read(&mut client).await.unwrap().code(), 1012);

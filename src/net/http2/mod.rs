@@ -6,4 +6,6 @@ pub mod stream;
 pub mod waiting;
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;

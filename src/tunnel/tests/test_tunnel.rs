@@ -16,6 +16,7 @@ use ws::{
 
 use super::frames::{self, Frame};
 use crate::net::Stream;
+use crate::net::http2::testing::{FarStream, connected};
 use crate::net::plain::PlainStream;
 use crate::net::scripted::{Script, script};
 use crate::net::testing::{connected_tokio, connected_unbuffered};
@@ -33,6 +34,8 @@ pub(super) enum StreamKind {
     TokioTls,
     /// The proxy's own TLS stream to the client, plain to the backend.
     UnbufferedTls,
+    /// A stream of an HTTP/2 connection to the client, plain to the backend.
+    Http2,
 }
 
 /// Parameters of a test.
@@ -101,6 +104,12 @@ impl TestTunnel {
                 let task = spawn(near_client, PlainStream::new(near_backend), setup, control);
                 (RemotePeer::Tls(Box::new(client)), RemotePeer::Plain(backend), task)
             }
+            StreamKind::Http2 => {
+                let (near_backend, backend) = duplex(capacity);
+                let (near_client, client) = connected(u32::try_from(capacity).unwrap()).await;
+                let task = spawn(near_client, PlainStream::new(near_backend), setup, control);
+                (RemotePeer::Http2(Box::new(client)), RemotePeer::Plain(backend), task)
+            }
         };
         Self { client, backend, commands, task, started: Instant::now() }
     }
@@ -153,6 +162,7 @@ pub(super) enum RemotePeer {
     Scripted(Script, usize),
     Plain(DuplexStream),
     Tls(Box<TlsStream<DuplexStream>>),
+    Http2(Box<FarStream>),
 }
 
 /// How a stream ended, as seen by its remote end.
@@ -171,6 +181,7 @@ impl RemotePeer {
         match self {
             Self::Scripted(script, _) => script.push(bytes),
             Self::Plain(pipe) => pipe.write_all(bytes).await.unwrap(),
+            Self::Http2(stream) => stream.write_all(bytes).await.unwrap(),
             Self::Tls(tls) => {
                 tls.write_all(bytes).await.unwrap();
                 tls.flush().await.unwrap();
@@ -191,6 +202,7 @@ impl RemotePeer {
                 }
                 Self::Plain(pipe) => timeout(second, pipe.write(rest)).await,
                 Self::Tls(tls) => timeout(second, tls.write(rest)).await,
+                Self::Http2(stream) => timeout(second, stream.write(rest)).await,
             };
             match wrote {
                 Ok(wrote) => sent += wrote.unwrap(),
@@ -210,6 +222,7 @@ impl RemotePeer {
             Self::Scripted(script, _) => script.push_closed(),
             Self::Plain(pipe) => pipe.shutdown().await.unwrap(),
             Self::Tls(tls) => tls.shutdown().await.unwrap(),
+            Self::Http2(stream) => stream.shutdown().await.unwrap(),
         }
     }
 
@@ -219,6 +232,8 @@ impl RemotePeer {
             Self::Scripted(script, _) => script.push_truncated(),
             Self::Plain(pipe) => pipe.shutdown().await.unwrap(),
             Self::Tls(tls) => tls.get_mut().0.shutdown().await.unwrap(),
+            // A reset would discard what was sent.
+            Self::Http2(stream) => stream.shutdown().await.unwrap(),
         }
     }
 
@@ -235,6 +250,9 @@ impl RemotePeer {
             }
             Self::Plain(pipe) => drop(within_timeout(pipe.read_exact(&mut bytes)).await.unwrap()),
             Self::Tls(tls) => drop(within_timeout(tls.read_exact(&mut bytes)).await.unwrap()),
+            Self::Http2(stream) => {
+                within_timeout(stream.read_exact(&mut bytes)).await.unwrap();
+            }
         }
         bytes
     }
@@ -265,6 +283,10 @@ impl RemotePeer {
                 StreamEnd::Unknown
             }
             Self::Tls(tls) => match within_timeout(tls.read_to_end(&mut bytes)).await {
+                Ok(_) => StreamEnd::Clean,
+                Err(_) => StreamEnd::Aborted,
+            },
+            Self::Http2(stream) => match within_timeout(stream.read_to_end(&mut bytes)).await {
                 Ok(_) => StreamEnd::Clean,
                 Err(_) => StreamEnd::Aborted,
             },
