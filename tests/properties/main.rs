@@ -6,6 +6,7 @@
 mod cases;
 mod forwarded;
 mod headers;
+mod http2;
 mod inflate;
 mod proxy_header;
 mod reference;

@@ -255,6 +255,21 @@ async fn tls_sessions_resume_even_after_a_reload() {
     }
 }
 
+// Requirements: TL16.
+#[tokio::test]
+async fn tickets_permit_no_early_data() {
+    let proxy = TlsProxy::new(&[&["localhost"]], false).await;
+    let mut config = proxy.client(TLS13);
+    config.enable_early_data = true;
+    let config = Arc::new(config);
+    proxy.request_handshake_kind(&config, "localhost").await;
+    let second = proxy.request_handshake_kind(&config, "localhost").await;
+    assert_eq!(second, HandshakeKind::Resumed);
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut third = rustls::ClientConnection::new(config, name).unwrap();
+    assert!(third.early_data().is_none());
+}
+
 // Requirements: TL12.
 #[tokio::test]
 async fn ticket_is_not_accepted_for_another_name() {
