@@ -23,7 +23,9 @@ use crate::proxy::state::ProxyState;
 use crate::server::listeners::Listeners;
 use crate::server::name_lookups::first_lookups;
 use crate::server::reload::{self, ConfigSource};
-use crate::server::{backend_probes, certificate_orders, lost_backends, maintenance_files};
+use crate::server::{
+    backend_probes, certificate_orders, lost_backends, maintenance_files, rebalance,
+};
 use crate::sys::clock::wall;
 use crate::sys::{descriptors, systemd};
 use crate::telemetry::access_log::{AccessLog, sum_up_suppressed};
@@ -92,6 +94,7 @@ pub async fn start(
     systemd::ready(&reload::status(&state));
     let (probes, lost_backends) =
         (backend_probes::run(state.clone()), lost_backends::run(state.clone()));
+    let rebalances = rebalance::run(state.clone());
     let maintenance_files = maintenance_files::run(state.clone());
     let certificate_orders = certificate_orders::run(state.clone());
     let background = async move {
@@ -100,6 +103,7 @@ pub async fn start(
             forever(control),
             probes,
             lost_backends,
+            rebalances,
             maintenance_files,
             certificate_orders,
             expire_status(status),

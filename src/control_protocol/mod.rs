@@ -76,6 +76,21 @@ pub enum ControlRequest {
         /// The new share, as `5%` or `off`; `None` restores that of the configuration file.
         share: Option<String>,
     },
+    /// Closes tunnels whose clients have another backend now, paced: [`RebalanceResult`](response::RebalanceResult).
+    Rebalance {
+        /// Name of the pool, or of a route that lists its backends itself; `None` for all.
+        pool: Option<String>,
+        /// How many tunnels of each pool are closed per second; the default is that of the pool.
+        per_second: Option<u32>,
+        /// Only counts the tunnels.
+        dry_run: bool,
+    },
+    /// Stops rebalances. Tunnels that were not closed yet stay open:
+    /// [`RebalanceStopped`](response::RebalanceStopped).
+    StopRebalance {
+        /// As in `Rebalance`.
+        pool: Option<String>,
+    },
     /// Switches the maintenance of a route, whose requests are then answered with 503:
     /// [`MaintenanceChanged`](response::MaintenanceChanged).
     Maintenance {
@@ -132,6 +147,9 @@ impl ControlRequest {
     /// Describes the change for the log, for example `kill client 192.0.2.1`; `None` if the request
     /// only reads.
     pub fn change(&self) -> Option<String> {
+        let of_pool = |pool: &Option<String>| {
+            pool.as_ref().map_or(String::new(), |pool| format!(" of pool {pool}"))
+        };
         let show_weight =
             |weight: &Option<u32>| weight.map_or("as in the file".into(), |w| w.to_string());
         Some(match self {
@@ -149,6 +167,9 @@ impl ControlRequest {
             Self::Canary { pool, share } => {
                 format!("canary of pool {pool}: {}", share.as_deref().unwrap_or("as in the file"))
             }
+            Self::Rebalance { dry_run: true, .. } => return None,
+            Self::Rebalance { pool, .. } => format!("rebalance{}", of_pool(pool)),
+            Self::StopRebalance { pool } => format!("stop the rebalance{}", of_pool(pool)),
             Self::Maintenance { route, on } => {
                 format!("maintenance of route {route}: {}", if *on { "on" } else { "off" })
             }

@@ -168,6 +168,42 @@ pub struct WeightChanged {
 pub struct CanaryChanged {
     /// The new effective share, as `5%` or `off`.
     pub share: String,
+    /// Tunnels of canaries that are closed now because no request goes there any more.
+    #[serde(default)]
+    pub closing: usize,
+}
+
+/// The tunnels that a rebalance closes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RebalanceResult {
+    /// The pools, in the order of the routes that use them.
+    pub pools: Vec<PoolRebalance>,
+}
+
+/// The part of a rebalance that concerns one pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolRebalance {
+    /// Name of the pool, or of the route that lists its backends itself.
+    pub pool: String,
+    /// Its open tunnels.
+    pub tunnels: usize,
+    /// Those that are closed, because their clients have another backend now.
+    pub moving: usize,
+    /// Further ones that stay for now, because their clients were moved less than ten minutes ago.
+    pub held: usize,
+    /// How many are closed per second.
+    pub per_second: u32,
+    /// Why no tunnel has another backend in this pool.
+    pub unmovable: Option<String>,
+}
+
+/// The rebalances that were stopped.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RebalanceStopped {
+    /// Number of pools.
+    pub pools: usize,
+    /// Tunnels that were closed before.
+    pub closed: usize,
 }
 
 /// Header of a relayed frame. The payload is never shown.

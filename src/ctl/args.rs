@@ -2,14 +2,11 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use clap::{ArgGroup, Args, Subcommand, ValueEnum};
-use ws::CLOSE_REASON_MAX;
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::arg_values::{LogLevelArg, SwitchArg, WeightArg, weight};
-use crate::config::values::units::{PerSecond, parse_duration};
-use crate::control_protocol::{CloseRequest, DrainPacing, DrainScope, Selection};
+use super::tunnel_args::{DrainArgs, KillArgs, RebalanceArgs, ScopeArgs, SelectionArgs};
 
 /// The arguments that all commands share, and the command.
 #[derive(Clone, Debug, Args)]
@@ -94,7 +91,8 @@ pub enum CtlCommand {
     },
     /// Change the share of requests for the canary backends of a pool until it is reset or the file changes it.
     ///
-    /// "off" aborts: new requests go to the other backends, and open tunnels stay open.
+    /// "off" aborts: new requests go to the other backends, and the tunnels of canaries are closed with
+    /// 1012 at the rate of `pool.rebalance_rate`, so that their clients come back to the others.
     #[command(after_help = "Examples:
   tidegate ctl canary chat 5%
   tidegate ctl canary chat off
@@ -106,6 +104,17 @@ pub enum CtlCommand {
         #[arg(value_name = "SHARE|off|file")]
         share: String,
     },
+    /// Close tunnels whose clients have another backend now, so that they come back to it.
+    ///
+    /// After a backend was added or got another weight, some clients belong to another backend than the
+    /// one that their tunnels lead to. These tunnels, and no others, are closed with 1012, one after
+    /// another. A client that was moved is not moved again within ten minutes. The rebalance goes on in
+    /// the background; --stop ends it at any time, and what is open then stays open.
+    #[command(after_help = "Examples:
+  tidegate ctl rebalance --dry-run
+  tidegate ctl rebalance --pool chat --rate 50/s
+  tidegate ctl rebalance --stop")]
+    Rebalance(RebalanceArgs),
     /// Switch the maintenance of a route on or off: 503 for its requests, while open tunnels stay open.
     ///
     /// It is kept over reloads, and ends with the process. The body of the response is that of
@@ -208,148 +217,4 @@ pub enum SessionOrder {
     Rate,
     /// Latest round-trip time to the client.
     Rtt,
-}
-
-/// Options that select tunnels; a tunnel must match all of them.
-#[derive(Clone, Debug, Default, Args)]
-pub struct SelectionArgs {
-    /// Tunnels of this client: an address, or a client key as in access records (192.0.2.7,
-    /// 2001:db8::/64)
-    #[arg(long)]
-    pub client: Option<String>,
-    /// Tunnels of this route.
-    #[arg(long)]
-    pub route: Option<String>,
-    /// Tunnels to this backend.
-    #[arg(long)]
-    pub backend: Option<String>,
-    /// Tunnels that are older than this: 90s, 15m, 12h
-    #[arg(long, value_name = "AGE", value_parser = parse_duration)]
-    pub older: Option<Duration>,
-}
-
-impl SelectionArgs {
-    /// Combines these options with tunnel numbers to a selection of the control protocol.
-    pub fn into_selection(self, sessions: Vec<u64>) -> Selection {
-        let Self { client, route, backend, older } = self;
-        Selection { sessions, client, route, backend, older_ms: older.map(millis) }
-    }
-}
-
-/// Arguments of `kill`.
-#[derive(Clone, Debug, Args)]
-#[command(group = required_selection(&["sessions", "client", "route", "backend", "older", "all"]))]
-pub struct KillArgs {
-    /// Numbers of tunnels.
-    #[arg(value_name = "ID")]
-    pub sessions: Vec<u64>,
-    /// The tunnels to close.
-    #[command(flatten)]
-    pub selection: SelectionArgs,
-    /// Select every tunnel.
-    #[arg(long, conflicts_with_all = ["sessions", "client", "route", "backend", "older"])]
-    pub all: bool,
-    /// Close code and reason.
-    #[command(flatten)]
-    pub close: CloseArgs,
-}
-
-/// Arguments of `drain`.
-#[derive(Clone, Debug, Args)]
-#[command(group = required_selection(&["client", "route", "backend", "older", "all"]))]
-pub struct DrainArgs {
-    /// The tunnels to close.
-    #[command(flatten)]
-    pub selection: SelectionArgs,
-    /// Select every tunnel.
-    #[arg(long, conflicts_with_all = ["client", "route", "backend", "older"])]
-    pub all: bool,
-    /// Spread the closes over this time [default: drain.window]
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
-    pub window: Option<Duration>,
-    /// Close at most this many per second, such as 100/s; extends the window if necessary
-    /// [default: drain.rate]
-    #[arg(long, value_name = "N/s", value_parser = PerSecond::parse)]
-    pub rate: Option<PerSecond>,
-    /// Abort the remaining tunnels after this time [default: drain.deadline]
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
-    pub deadline: Option<Duration>,
-    /// Close code and reason.
-    #[command(flatten)]
-    pub close: CloseArgs,
-    /// Wait until the drain has finished, and print the number of aborted tunnels.
-    #[arg(long)]
-    pub wait: bool,
-}
-
-impl DrainArgs {
-    /// Converts the options to the protocol's form.
-    pub fn pacing(&self) -> DrainPacing {
-        DrainPacing {
-            window_ms: self.window.map(millis),
-            per_second: self.rate.map(|rate| rate.0.get()),
-            deadline_ms: self.deadline.map(millis),
-        }
-    }
-}
-
-/// Content of the Close frames.
-#[derive(Clone, Debug, Default, Args)]
-pub struct CloseArgs {
-    /// Close with this code (RFC 6455 7.4).
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1000..=4999))]
-    pub code: Option<u16>,
-    /// Close with this reason, of at most 123 bytes.
-    #[arg(long, value_name = "TEXT", value_parser = reason)]
-    pub reason: Option<String>,
-}
-
-impl From<CloseArgs> for CloseRequest {
-    fn from(CloseArgs { code, reason }: CloseArgs) -> Self {
-        Self { code, reason }
-    }
-}
-
-/// Arguments of `undrain`.
-#[derive(Clone, Debug, Args)]
-#[group(required = true, multiple = false)]
-pub struct ScopeArgs {
-    /// Stop draining everything.
-    #[arg(long)]
-    pub all: bool,
-    /// Stop draining this route.
-    #[arg(long)]
-    pub route: Option<String>,
-    /// Stop draining this backend, on all of its routes.
-    #[arg(long)]
-    pub backend: Option<String>,
-}
-
-impl From<ScopeArgs> for DrainScope {
-    fn from(ScopeArgs { all: _, route, backend }: ScopeArgs) -> Self {
-        match (route, backend) {
-            (Some(route), _) => Self::Route(route),
-            (None, Some(backend)) => Self::Backend(backend),
-            // clap requires one of the three options.
-            (None, None) => Self::All,
-        }
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn required_selection(names: &'static [&'static str]) -> ArgGroup {
-    ArgGroup::new("selection").args(names).required(true).multiple(true)
-}
-
-fn reason(text: &str) -> Result<String, String> {
-    match text.len() {
-        // A control frame holds 125 bytes, two of which are the close code (RFC 6455 5.5).
-        0..=CLOSE_REASON_MAX => Ok(text.to_owned()),
-        length => {
-            Err(format!("it has {length} bytes; a Close frame holds at most {CLOSE_REASON_MAX}"))
-        }
-    }
 }

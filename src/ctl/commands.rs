@@ -1,9 +1,9 @@
 //! `ctl kill`, `drain`, `undrain`, `weight` and `maintenance`.
 
-use super::args::{DrainArgs, KillArgs};
 use super::format::{count, duration};
 use super::output::{CommandFailure, Output};
 use super::table::sanitize;
+use super::tunnel_args::{DrainArgs, KillArgs};
 use crate::control_protocol::response::{
     CanaryChanged, DrainResult, KillResult, MaintenanceChanged, WeightChanged,
 };
@@ -104,7 +104,12 @@ pub fn canary(output: &Output, pool: String, share: Option<String>) -> Result<()
     let name = sanitize(&pool);
     let request = ControlRequest::Canary { pool, share };
     output.print(&request, |changed: CanaryChanged| {
-        format!("canary share of pool {name}: {}\n", sanitize(&changed.share))
+        let share = sanitize(&changed.share);
+        let closing = match changed.closing {
+            0 => String::new(),
+            tunnels => format!("; closing {} of canaries", count(tunnels as u64, "tunnel")),
+        };
+        format!("canary share of pool {name}: {share}{closing}\n")
     })
 }
 

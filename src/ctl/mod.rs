@@ -10,11 +10,13 @@ pub(crate) mod configuration;
 pub(crate) mod explain;
 pub(crate) mod format;
 pub(crate) mod output;
+pub(crate) mod rebalance;
 pub(crate) mod sessions;
 pub(crate) mod status;
 pub(crate) mod table;
 pub(crate) mod tail;
 pub(crate) mod top;
+pub mod tunnel_args;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -76,6 +78,7 @@ fn run(output: &Output, command: CtlCommand) -> Result<(), CommandFailure> {
         CtlCommand::Canary { pool, share } => {
             commands::canary(output, pool, Some(share).filter(|share| share != "file"))
         }
+        CtlCommand::Rebalance(args) => rebalance::rebalance(output, args),
         CtlCommand::Maintenance { route, state } => {
             commands::maintenance(output, route, state == SwitchArg::On)
         }

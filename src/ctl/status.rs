@@ -101,6 +101,7 @@ impl StatusView<'_> {
         lines.extend(
             self.list("/pools").flat_map(|pool| pool.failing_names()).map(|of| ("name", of)),
         );
+        lines.extend(self.list("/rebalances").map(|of| ("rebalance", of.rebalance_progress())));
         let keys = self.restart_required();
         if !keys.is_empty() {
             lines.push(("restart", format!("required for {keys}")));
@@ -149,6 +150,15 @@ impl StatusView<'_> {
     fn drain_progress(&self) -> String {
         let (left, all) = (self.number("/left"), count(self.number("/tunnels"), "tunnel"));
         format!("{}: {left} of {all} left", self.text("/scope"))
+    }
+
+    fn rebalance_progress(&self) -> String {
+        let (closed, left) = (count(self.number("/closed"), "tunnel"), self.number("/left"));
+        format!(
+            "{}: {closed} closed, {left} left, {}/s",
+            self.text("/pool"),
+            self.number("/per_second")
+        )
     }
 
     fn open(&self, path: &str) -> String {

@@ -26,6 +26,7 @@ use crate::telemetry::record::{DecidingSetting, RejectedRequest, ResponseProgres
 use crate::telemetry::redact::{authority, origin, subprotocol, target, truncate};
 use crate::telemetry::request_fields::{PackedFields, RequestFields};
 use crate::upstream::choice::load::LoadGuard;
+use crate::upstream::choice::rendezvous::KeyHash;
 use crate::upstream::connect_error::ConnectError;
 use crate::upstream::negotiate::SelectedSubprotocol;
 use crate::upstream::pool::Backend;
@@ -39,8 +40,8 @@ pub struct RequestLog {
     route: Option<Arc<Route>>,
     backend: Option<Arc<Backend>>,
     choice: Option<ChoiceRequest>,
-    /// Counts the request at its backend.
     chosen_by: Option<ChosenBy>,
+    /// Counts the request at its backend.
     load: Option<LoadGuard>,
     sent: SentFields,
     forwarded_invalid: Option<Box<str>>,
@@ -73,8 +74,8 @@ impl RequestLog {
             route: None,
             backend: None,
             choice: None,
-            load: None,
             chosen_by: None,
+            load: None,
             sent: SentFields::copy(request, request_id),
             forwarded_invalid: named_invalid(forwarded, &snapshot.settings.log.redact),
             dropped_headers: None,
@@ -154,7 +155,6 @@ impl RequestLog {
         }
     }
 
-    /// Adds the backend that accepted the connection.
     /// Why the first backend was the first; `None` also if the hash of the client decided, as by default.
     fn shown_choice(&self) -> Option<&'static str> {
         let (chosen_by, route) = (self.chosen_by?, self.route.as_ref()?);
@@ -163,6 +163,7 @@ impl RequestLog {
         (!is_default).then(|| chosen_by.as_str())
     }
 
+    /// Adds the backend that accepted the connection.
     pub fn set_backend(&mut self, backend: &Arc<Backend>) {
         if let (Some(route), Some(choice), Some(load)) = (&self.route, &self.choice, &self.load)
             && !load.is_of(&backend.load)
@@ -179,6 +180,12 @@ impl RequestLog {
         {
             route.pool.issue_pin(choice, backend, response);
         }
+    }
+
+    /// The hash of the key by which the backend is chosen; the client's before that.
+    pub fn choice_key(&self) -> KeyHash {
+        let client = self.connection.client.key;
+        self.choice.as_ref().map_or_else(|| KeyHash::of_client(client), |choice| choice.key.hash)
     }
 
     /// What counts the request at its backend, for the tunnel that it opens.

@@ -61,6 +61,8 @@ pub struct Route {
     pub maintenance: Maintenance,
     /// Whether an operator has drained the route; kept across reloads.
     pub drain: Arc<DrainFlag>,
+    /// Generation of the first snapshot that hashes requests as this one does. Keys of earlier tunnels mean nothing.
+    pub keys_since: u64,
     /// Limits and timers of the sessions of this route.
     pub policy: Arc<SessionPolicy>,
     /// Timeouts of each request until a tunnel is open.
@@ -80,6 +82,7 @@ impl Route {
     pub fn build(
         settings: &RouteSettings,
         previous: Option<&Arc<Route>>,
+        keys_since: u64,
         shared: &mut SharedBackends,
         metrics: &Metrics,
     ) -> Self {
@@ -131,6 +134,7 @@ impl Route {
                 previous.map(|route| &route.maintenance),
             ),
             drain: previous.map(|route| route.drain.clone()).unwrap_or_default(),
+            keys_since,
             policy: settings.policy.clone(),
             timeouts: settings.timeouts,
             log_requests: settings.log_requests,

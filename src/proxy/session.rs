@@ -95,6 +95,7 @@ impl PendingTunnel {
             connection: connection.clone(),
             counts: upgraded.backend.counts.clone(),
             fields: log.packed_fields(upgraded.subprotocol.as_ref()),
+            key: log.choice_key(),
             opened,
             backend_handshake_micros: u32::try_from(backend_handshake.as_micros())
                 .unwrap_or(u32::MAX),

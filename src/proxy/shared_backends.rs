@@ -37,6 +37,15 @@ pub enum BackendsOwner {
     Route(Arc<str>),
 }
 
+impl BackendsOwner {
+    /// Its name.
+    pub fn name(&self) -> &Arc<str> {
+        match self {
+            Self::Pool(name) | Self::Route(name) => name,
+        }
+    }
+}
+
 /// What is known about a backend of one pool.
 #[derive(Debug, Default)]
 struct PoolMember {

@@ -116,10 +116,18 @@ impl Snapshot {
         for route in previous_routes {
             shared.keep_choices(route.backends_owner(), route.pool.state());
         }
+        let generation = previous.map_or(1, |previous| previous.generation + 1);
+        let has_same_clients =
+            previous.is_some_and(|previous| previous.settings.client_key == settings.client_key);
         let mut route_list = Vec::new();
         for of in &settings.routes {
             let existing = previous_routes.iter().find(|route| route.name == of.name);
-            let route = Route::build(of, existing, &mut shared, &metrics);
+            let hashes_alike = |route: &&Arc<Route>| {
+                has_same_clients && route.pool.settings().hash == of.pool.choice.hash
+            };
+            let keys_since =
+                existing.filter(hashes_alike).map_or(generation, |route| route.keys_since);
+            let route = Route::build(of, existing, keys_since, &mut shared, &metrics);
             let route = Arc::new(route);
             routes.insert(&of.host, &of.path, of.case_sensitive, route.clone());
             route_list.push(route);
@@ -127,7 +135,6 @@ impl Snapshot {
         shared.close_unused();
         let client_rates =
             ClientRates::build(&settings.rates, previous.map(|previous| &previous.client_rates));
-        let generation = previous.map_or(1, |previous| previous.generation + 1);
         let listener_counts =
             settings.listeners.iter().map(|listener| metrics.listener(&listener.name)).collect();
         Ok(Self {

@@ -21,6 +21,7 @@ use crate::net::http2::waiting::WaitingBytes;
 use crate::net::network::Net;
 use crate::sessions::drain_plan::Phase;
 use crate::sessions::drains::RunningDrains;
+use crate::sessions::rebalances::RunningRebalances;
 use crate::sessions::registry::Registry;
 use crate::sys::clock::{now, wall};
 use crate::sys::watchdog::LivenessRegistry;
@@ -59,6 +60,8 @@ pub struct ProxyState {
     pub certificate_orders: Notify,
     /// Notified when an issued certificate is in its files.
     pub certificate_installed: Notify,
+    /// Rebalances in progress.
+    pub rebalances: RunningRebalances,
     /// The tasks that the watchdog checks.
     pub liveness: Arc<LivenessRegistry>,
     /// Start time in seconds since 1970.
@@ -108,6 +111,7 @@ impl ProxyState {
             drains: RunningDrains::default(),
             certificate_orders: Notify::new(),
             certificate_installed: Notify::new(),
+            rebalances: RunningRebalances::default(),
             liveness: Arc::default(),
             snapshot: ArcSwap::from_pointee(snapshot),
             net,

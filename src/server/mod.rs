@@ -14,6 +14,7 @@ pub(crate) mod lost_backends;
 pub(crate) mod maintenance_files;
 pub(crate) mod name_lookups;
 pub(crate) mod pool_probes;
+pub(crate) mod rebalance;
 pub mod reload;
 pub mod signals;
 pub(crate) mod successor;

@@ -11,6 +11,7 @@ use crate::sessions::connection::Connection;
 use crate::telemetry::metrics::handles::BackendCounts;
 use crate::telemetry::record::SessionStart;
 use crate::telemetry::request_fields::PackedFields;
+use crate::upstream::choice::rendezvous::KeyHash;
 
 /// The static data of a session, for its records, the status page and the control socket. Kept
 /// small, as every open tunnel holds one.
@@ -22,6 +23,8 @@ pub struct SessionInfo {
     pub counts: Arc<BackendCounts>,
     /// Fields of the request, already redacted.
     pub fields: PackedFields,
+    /// The hash of the key by which the backend was chosen.
+    pub key: KeyHash,
     /// When the backend's 101 was accepted.
     pub opened: Instant,
     /// Time from the first attempt to connect to a backend to its 101, in microseconds.
@@ -60,6 +63,7 @@ impl SessionInfo {
             connection: Arc::new(Connection::uncounted(client)),
             counts: Arc::default(),
             fields: PackedFields::default(),
+            key: KeyHash::of_text(b""),
             opened: crate::sys::clock::now(),
             backend_handshake_micros: 0,
             generation: 1,

@@ -4,6 +4,7 @@ pub(crate) mod connection;
 pub mod drain_plan;
 pub(crate) mod drains;
 pub(crate) mod info;
+pub(crate) mod rebalances;
 pub mod registry;
 pub(crate) mod repeated_ends;
 pub(crate) mod stats;

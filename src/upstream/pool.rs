@@ -3,6 +3,7 @@
 mod backend_state;
 pub(crate) mod choosing;
 mod members;
+pub(crate) mod moves;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

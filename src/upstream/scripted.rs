@@ -45,11 +45,22 @@ pub(crate) fn pool_of(backends: usize) -> Pool {
     pool_with(backends, |_| SharedBackendState::default())
 }
 
+/// As [`pool_of`], with changed settings.
+pub(crate) fn scripted_pool(backends: usize, change: impl FnOnce(&mut PoolSettings)) -> Pool {
+    let mut settings = settings_of(backends);
+    change(&mut settings);
+    Pool::new(&settings, Arc::default(), Arc::default(), None, |_, _| SharedBackendState::default())
+}
+
 /// As [`pool_of`], with this state of each.
 pub(crate) fn pool_with(
     backends: usize,
     mut carried: impl FnMut(&BackendSettings) -> SharedBackendState,
 ) -> Pool {
+    Pool::new(&settings_of(backends), Arc::default(), Arc::default(), None, |of, _| carried(of))
+}
+
+fn settings_of(backends: usize) -> PoolSettings {
     let one = |index: usize| BackendSettings {
         id: index.to_string().into(),
         address: BackendAddress::Tcp { host: "127.0.0.1".into(), port: 9 },
@@ -60,8 +71,7 @@ pub(crate) fn pool_with(
         max_tunnels: None,
         cookie_value: None,
     };
-    let settings = PoolSettings::of_route((0..backends).map(one).collect());
-    Pool::new(&settings, Arc::default(), Arc::default(), None, |of, _| carried(of))
+    PoolSettings::of_route((0..backends).map(one).collect())
 }
 
 /// A backend at the address of a listener.

@@ -86,6 +86,7 @@ mod proxy_fields;
 mod proxy_protocol;
 mod proxy_protocol_out;
 mod rate_delays;
+mod rebalance;
 mod rebinding;
 mod record_rate;
 mod redirect;

@@ -9,12 +9,9 @@ use ws::{CLOSE_REASON_MAX, CloseCode, CloseMessage, SessionClose, TerminationRea
 
 use super::selection::{select, unknown_backend, unknown_route};
 use crate::config::settings::DrainSettings;
-use crate::config::toml::diagnostic::Problem;
-use crate::config::values::share::Share;
 use crate::config::values::units::show_in_one_unit;
 use crate::control_protocol::response::{
-    CanaryChanged, CommandError, CommandErrorKind, DrainResult, KillResult, MaintenanceChanged,
-    WeightChanged,
+    CommandError, CommandErrorKind, DrainResult, KillResult, MaintenanceChanged, WeightChanged,
 };
 use crate::control_protocol::{CloseRequest, DrainPacing, DrainScope, Selection};
 use crate::proxy::route::Route;
@@ -154,31 +151,6 @@ pub(super) fn set_weight(
     let mut pools = routes(&snapshot, route).map(|route| &route.pool);
     let weight = pools.find_map(|pool| pool.effective_weight(id)).map_or(0, NonZeroU32::get);
     Ok(WeightChanged { routes: found.len(), weight })
-}
-
-/// Overrides the share of canary requests of a pool; `None` removes the override.
-pub(super) fn set_canary(
-    state: &ProxyState,
-    name: &str,
-    share: Option<&str>,
-) -> Result<CanaryChanged, CommandError> {
-    let invalid =
-        |problem: Problem| CommandError::new(CommandErrorKind::BadRequest, problem.to_string());
-    let share = share.map(|text| Share::parse(text).map_err(invalid)).transpose()?;
-    let snapshot = state.snapshot();
-    let pools = snapshot.route_list.iter().map(|route| &route.pool);
-    // The routes of a pool share its state.
-    let pool = pools.into_iter().find(|pool| pool.name.as_deref() == Some(name));
-    let pool = pool.ok_or_else(|| {
-        let message = format!("no route uses a [[pool]] with the name \"{name}\"");
-        CommandError::new(CommandErrorKind::NotFound, message)
-    })?;
-    if !pool.backends().iter().any(|backend| backend.is_canary) {
-        let message = format!("no backend of pool {name} has canary = true");
-        return Err(CommandError::new(CommandErrorKind::Rejected, message));
-    }
-    pool.state().canary.set(share, &pool.settings().canary);
-    Ok(CanaryChanged { share: pool.canary_share().to_string() })
 }
 
 /// Switches the maintenance of a route. Looks for its file, which may block: while it exists, maintenance stays

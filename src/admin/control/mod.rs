@@ -7,6 +7,7 @@ mod commands;
 mod effective_config;
 mod explain;
 mod hypothetical_request;
+mod rebalance;
 mod response_writer;
 mod selection;
 pub(crate) mod server;

@@ -77,7 +77,11 @@ fn is_at(session: &SessionHandle, backend: &str) -> bool {
 }
 
 /// An error that lists the first known names.
-fn unknown<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a str>) -> CommandError {
+pub(super) fn unknown<'a>(
+    kind: &str,
+    name: &str,
+    known: impl Iterator<Item = &'a str>,
+) -> CommandError {
     let mut known: Vec<&str> = known.collect();
     known.sort_unstable();
     known.dedup();

@@ -7,7 +7,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::hypothetical_request::HypotheticalRequest;
 use super::response_writer::ResponseWriter;
-use super::{certificates, commands, effective_config, explain, selection, session_list, tail};
+use super::{
+    certificates, commands, effective_config, explain, rebalance, selection, session_list, tail,
+};
 use crate::admin::status::cache::StatusCache;
 use crate::control_protocol::response::{
     CommandError, CommandErrorKind, DrainResult, ReloadResult,
@@ -66,12 +68,17 @@ impl ControlService {
                 reply.ok(&changed).await;
             }
             ControlRequest::Canary { pool, share } => {
-                let changed = commands::set_canary(state, &pool, share.as_deref())?;
-                reply.ok(&changed).await;
+                let set = move |state| rebalance::set_canary(&state, &pool, share.as_deref());
+                reply.ok(&self.run_blocking(set).await??).await;
+            }
+            ControlRequest::Rebalance { pool, per_second, dry_run } => {
+                self.rebalance(pool, per_second, dry_run, reply).await?;
+            }
+            ControlRequest::StopRebalance { pool } => {
+                reply.ok(&rebalance::stop(state, pool.as_deref())?).await;
             }
             ControlRequest::Maintenance { route, on } => {
-                let set =
-                    move |state: Arc<ProxyState>| commands::set_maintenance(&state, &route, on);
+                let set = move |state: Arc<_>| commands::set_maintenance(&state, &route, on);
                 reply.ok(&self.run_blocking(set).await??).await;
             }
             ControlRequest::Certs => {
@@ -87,19 +94,26 @@ impl ControlService {
                 reply.ok(&explain::explain(state, &request)).await;
             }
             ControlRequest::Reload => drop(reply.ok(&self.reload().await?).await),
-            ControlRequest::Diff { path, text } => {
-                let preview =
-                    move |state: Arc<ProxyState>| reload::preview(&state, Path::new(&path), &text);
-                let changes = self.run_blocking(preview).await?;
-                let changes =
-                    changes.map_err(|error| rejected("a reload would be rejected", &error))?;
-                reply.ok(&changes).await;
-            }
+            ControlRequest::Diff { path, text } => self.diff(path, text, reply).await?,
             ControlRequest::Config => drop(reply.ok(&effective_config::config(state)).await),
             ControlRequest::LogLevel { level } => {
                 reply.ok(&effective_config::log_level(level.as_deref())?).await;
             }
         }
+        Ok(())
+    }
+
+    async fn diff(
+        &self,
+        path: String,
+        text: String,
+        reply: &mut ResponseWriter,
+    ) -> Result<(), CommandError> {
+        let preview =
+            move |state: Arc<ProxyState>| reload::preview(&state, Path::new(&path), &text);
+        let changes = self.run_blocking(preview).await?;
+        let changes = changes.map_err(|error| rejected("a reload would be rejected", &error))?;
+        reply.ok(&changes).await;
         Ok(())
     }
 
@@ -121,6 +135,20 @@ impl ControlService {
             })?;
             reply.ok(&DrainResult { aborted: Some(outcome.aborted), ..started }).await;
         }
+        Ok(())
+    }
+
+    async fn rebalance(
+        &self,
+        pool: Option<String>,
+        per_second: Option<u32>,
+        dry_run: bool,
+        reply: &mut ResponseWriter,
+    ) -> Result<(), CommandError> {
+        let command = move |state: Arc<ProxyState>| {
+            rebalance::rebalance(&state, pool.as_deref(), per_second, dry_run)
+        };
+        reply.ok(&self.run_blocking(command).await??).await;
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
 use crate::server::reload::report;
 use crate::sessions::drains::RunningDrain;
+use crate::sessions::rebalances::RunningRebalance;
 use crate::sys::clock::wall;
 use crate::telemetry::line_writer::{self, LogTarget};
 use crate::telemetry::log;
@@ -96,6 +97,7 @@ pub(super) fn status(state: &ProxyState, top: &TopLists) -> Value {
         "clients": top.clients,
         "busiest": top.tunnels,
         "drains": drains(state),
+        "rebalances": rebalances(state),
         "restart_required": state.restart_required(),
         "reload": reload(state),
         "certificates": certificates(&snapshot),
@@ -189,6 +191,18 @@ fn drains(state: &ProxyState) -> Value {
         })
     };
     state.drains.running().iter().map(row).collect()
+}
+
+fn rebalances(state: &ProxyState) -> Value {
+    let row = |running: &RunningRebalance| {
+        json!({
+            "pool": &*running.pool,
+            "closed": running.progress.closed(),
+            "left": running.progress.left(),
+            "per_second": running.per_second,
+        })
+    };
+    state.rebalances.running().iter().map(row).collect()
 }
 
 /// The last reload, with diagnostics and changes truncated to what fits on a screen.

@@ -7,12 +7,13 @@ use super::canary::canary;
 use super::defaults::{count, value_or};
 use super::pin::pin;
 use crate::config::schema::pool::{BackendItem, ChoiceKeys};
-use crate::config::settings::choice::{Balance, ChoiceSettings, QueueSettings};
+use crate::config::settings::choice::{Balance, ChoiceSettings, QueueSettings, RebalanceMode};
 use crate::config::toml::diagnostic::Problem;
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
 use crate::config::values::hash_source::HashSource;
 use crate::config::values::scalars::OrOff;
+use crate::config::values::units::PerSecond;
 
 /// Converts the keys of a pool about choosing a backend.
 pub(crate) fn choice(
@@ -29,7 +30,10 @@ pub(crate) fn choice(
         canary: canary(&keys.canary),
         queue: queue(keys),
         pin: pin(&keys.pin, dir, sink),
+        rebalance: value_or(&keys.rebalance, default.rebalance),
+        rebalance_rate: value_or(&keys.rebalance_rate, PerSecond(default.rebalance_rate)).0,
     };
+    check_rebalance(keys, &settings, sink);
     if settings.balance != Balance::Hash {
         let factor = keys.hash_balance_factor.location();
         let factor = factor.filter(|_| settings.hash_balance_factor.is_some());
@@ -48,6 +52,25 @@ pub(crate) fn choice(
         sink.report(location, problem.help("remove hash, or hash a cookie of the application"));
     }
     settings
+}
+
+/// Reports `rebalance` if the clients of the pool have no backend that follows from their key alone.
+fn check_rebalance(keys: &ChoiceKeys, settings: &ChoiceSettings, sink: &mut DiagnosticSink<'_>) {
+    let cause = if settings.balance != Balance::Hash {
+        format!("balance = \"{}\"", settings.balance.name())
+    } else if settings.pin.is_some() {
+        "a pin cookie".to_owned()
+    } else if settings.hash_balance_factor.is_some() {
+        "hash_balance_factor".to_owned()
+    } else {
+        return;
+    };
+    if let (Some(location), RebalanceMode::OnScaleOut) =
+        (keys.rebalance.location(), settings.rebalance)
+    {
+        let problem = Problem::new(format!("this has no effect with {cause}"));
+        sink.report(location, problem.help("remove it: no client has a backend by its hash alone"));
+    }
 }
 
 fn queue(keys: &ChoiceKeys) -> Option<QueueSettings> {

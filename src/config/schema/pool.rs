@@ -6,7 +6,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::probe::{ProbeTable, probe};
-use crate::config::settings::choice::{Balance, SameSite};
+use crate::config::settings::choice::{Balance, RebalanceMode, SameSite};
 use crate::config::toml::diagnostic::Location;
 use crate::config::toml::reader::TableReader;
 use crate::config::toml::scalar::type_mismatch;
@@ -22,6 +22,7 @@ use crate::config::values::pool::{
 use crate::config::values::scalars::{BalanceFactor, Label, OrAuto, OrOff, Weight};
 use crate::config::values::share::Share;
 use crate::config::values::targets::OptionalFile;
+use crate::config::values::units::PerSecond;
 
 /// The table `[[pool]]`.
 pub(crate) struct PoolTable {
@@ -56,6 +57,8 @@ pub(crate) struct ChoiceKeys {
     pub(crate) queue_time: Parsed<Duration>,
     pub(crate) canary: CanaryTable,
     pub(crate) pin: PinTable,
+    pub(crate) rebalance: Parsed<RebalanceMode>,
+    pub(crate) rebalance_rate: Parsed<PerSecond>,
 }
 
 /// The table `[pool.canary]`.
@@ -109,6 +112,8 @@ pub(crate) fn pool(table: &mut TableReader<'_, '_, '_>) -> PoolTable {
                 request: table.get("request"),
             }),
             pin: table.table("pin", pin),
+            rebalance: table.get("rebalance"),
+            rebalance_rate: table.get("rebalance_rate"),
         },
         tls: table.get_with("tls", tls),
     }

@@ -1,5 +1,6 @@
 //! How a pool chooses among its backends.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,6 +24,30 @@ pub struct ChoiceSettings {
     pub queue: Option<QueueSettings>,
     /// The cookie that names the backend of a client; `None` if there is none.
     pub pin: Option<PinSettings>,
+    /// When tunnels whose clients have another backend now are closed.
+    pub rebalance: RebalanceMode,
+    /// How many of them are closed per second.
+    pub rebalance_rate: NonZeroU32,
+}
+
+/// When tunnels whose clients have another backend now are closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RebalanceMode {
+    /// By command only.
+    Off,
+    /// Also after members, weights or the share of canaries have changed, or a member has recovered.
+    OnScaleOut,
+}
+
+impl RebalanceMode {
+    /// Every value with its name in the file.
+    pub const NAMES: [(&str, Self); 2] = [("off", Self::Off), ("on_scale_out", Self::OnScaleOut)];
+
+    /// The name in the file.
+    pub fn name(self) -> &'static str {
+        let mut names = Self::NAMES.into_iter();
+        names.find(|(_, mode)| *mode == self).map_or("", |(name, _)| name)
+    }
 }
 
 /// `[pool.canary]`: which requests go to the canary backends.
@@ -120,9 +145,14 @@ impl Default for ChoiceSettings {
             canary: CanarySettings::default(),
             queue: None,
             pin: None,
+            rebalance: RebalanceMode::Off,
+            rebalance_rate: REBALANCE_RATE,
         }
     }
 }
+
+/// Slow enough for applications that load much for each client.
+const REBALANCE_RATE: NonZeroU32 = NonZeroU32::MIN.saturating_add(19);
 
 /// Which backend a request goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,9 @@
 //! How a pool chooses among its backends.
 
 use super::*;
-use crate::config::settings::choice::{Balance, ChoiceSettings, CookieAttributes, QueueSettings};
+use crate::config::settings::choice::{
+    Balance, ChoiceSettings, CookieAttributes, QueueSettings, RebalanceMode,
+};
 
 /// [`PLAIN`] with a pool that has these keys as well.
 fn pool(keys: &str) -> String {
@@ -67,6 +69,46 @@ fn faults_of_a_choice_are_reported() {
     );
     let shown = rendered(&pool("hash = \"path:0\""));
     assert!(shown.contains("proxy.toml:15:8: ") && shown.contains(" ^^^^^^^^\n"), "{shown}");
+}
+
+#[test]
+fn rebalance_needs_a_hash_alone() {
+    let key = "rebalance = \"on_scale_out\"";
+    let choice = |keys: &str| parse(&pool(keys)).pools[0].choice.clone();
+    let (mode, default) = (choice(key), choice(""));
+    assert_eq!(
+        (mode.rebalance, default.rebalance),
+        (RebalanceMode::OnScaleOut, RebalanceMode::Off)
+    );
+    assert_eq!(
+        (default.rebalance_rate.get(), choice("rebalance_rate = \"500/s\"").rebalance_rate.get()),
+        (20, 500)
+    );
+    let pin = "[pool.pin]\ncookie = \"t\"\nkey_file = \"pin.key\"";
+    for (more, cause) in [
+        ("balance = \"random-two\"", "balance = \"random-two\""),
+        ("hash_balance_factor = 125", "hash_balance_factor"),
+        (pin, "a pin cookie"),
+    ] {
+        let expected = format!(
+            "pool[0].rebalance: this has no effect with {cause} (remove it: no client has a backend by its hash alone)"
+        );
+        assert_eq!(errors(&pool(&format!("{key}\n{more}"))), [expected]);
+        // It is the default, and the rate is that of commands.
+        assert!(
+            parse(&pool(&format!("rebalance = \"off\"\nrebalance_rate = \"1/s\"\n{more}")))
+                .pools
+                .len()
+                == 1
+        );
+    }
+    assert_eq!(
+        errors(&pool("rebalance = \"on-scale-out\"")),
+        [
+            "pool[0].rebalance: expected \"off\" or \"on_scale_out\", found \"on-scale-out\" (did you mean \
+          \"on_scale_out\"?)"
+        ]
+    );
 }
 
 #[test]

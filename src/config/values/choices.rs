@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use toml::de::DeValue;
 use ws::{LimitAction, PingProof, Strictness};
 
-use crate::config::settings::choice::{Balance, SameSite};
+use crate::config::settings::choice::{Balance, RebalanceMode, SameSite};
 use crate::config::settings::{
     Compression, ForwardedHeader, HttpsRedirect, LogFormat, LogRequests,
 };
@@ -40,6 +40,12 @@ impl TomlValue for LogRequests {
 }
 
 impl TomlValue for Balance {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
+        choice(value, &Self::NAMES)
+    }
+}
+
+impl TomlValue for RebalanceMode {
     fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
         choice(value, &Self::NAMES)
     }

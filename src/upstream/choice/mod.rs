@@ -10,11 +10,13 @@
 //! | How many tunnels and requests does a backend have, and of which keys? | `load.rs` |
 //! | Which cookie names a backend, and what is issued? | `pin.rs`, for the backends of the moment `pin_source.rs`; its keys: `pin_keys.rs` |
 //! | Which handshakes wait for a backend that is full? | `queue.rs` |
+//! | Which keys were moved to another backend lately? | `moved_keys.rs` |
 //! | What is kept across reloads? | `state.rs` |
 
 pub(crate) mod canary;
 pub(crate) mod key;
 pub(crate) mod load;
+pub(crate) mod moved_keys;
 pub(crate) mod order;
 pub(crate) mod pin;
 pub(crate) mod pin_keys;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::canary::CanaryOverride;
 use super::load::{Affinity, BackendLoad};
+use super::moved_keys::MovedKeys;
 use super::queue::WaitQueue;
 use super::round_robin::RoundRobin;
 use crate::upstream::backend_name::BackendNames;
@@ -18,6 +19,8 @@ pub struct ChoiceState {
     pub affinity: Arc<Affinity>,
     /// The share of canaries that an operator has set.
     pub canary: CanaryOverride,
+    /// The keys whose tunnels were closed lately so that they move.
+    pub moved: MovedKeys,
     /// Handshakes that wait for a place at a backend.
     pub queue: Arc<WaitQueue>,
     /// The names in its list, each address of which is a backend.

@@ -37,9 +37,11 @@ pub struct ChoiceRequest {
 
 /// What a backend is chosen for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChoicePurpose {
+pub enum ChoicePurpose<'b> {
     /// A handshake, and the tunnel that it opens.
     Tunnel,
+    /// A tunnel that is open at the backend with this id, and has a place there.
+    OpenTunnel(&'b str),
     /// A plain request.
     Request,
 }
@@ -105,7 +107,7 @@ impl Pool {
     pub fn choose(
         &self,
         request: &ChoiceRequest,
-        purpose: ChoicePurpose,
+        purpose: ChoicePurpose<'_>,
         net: &dyn Net,
     ) -> Result<Choice, NoChoice> {
         loop {
@@ -120,7 +122,9 @@ impl Pool {
                         Ok(place) => Some(place),
                     }
                 }
-                ChoicePurpose::Tunnel | ChoicePurpose::Request => None,
+                ChoicePurpose::Tunnel | ChoicePurpose::OpenTunnel(_) | ChoicePurpose::Request => {
+                    None
+                }
             };
             let load = self.guard(first, request.key, place);
             return Ok(Choice { backends, chosen_by, load });
@@ -240,10 +244,10 @@ impl Pool {
         }
     }
 
-    fn order(
+    pub(super) fn order(
         &self,
         request: &ChoiceRequest,
-        purpose: ChoicePurpose,
+        purpose: ChoicePurpose<'_>,
         method: Method<'_>,
     ) -> Result<Prediction, NoChoice> {
         let now = Instant::now();
@@ -259,11 +263,14 @@ impl Pool {
         if usable.is_empty() {
             return Err(NoChoice::ProbedDown);
         }
-        if purpose == ChoicePurpose::Tunnel {
+        if purpose != ChoicePurpose::Request {
             let is_accepting =
                 |backends: &[&Arc<Backend>]| backends.iter().any(|of| !of.is_ejected());
             let was_accepting = is_accepting(&usable);
-            usable.retain(|of| of.max_tunnels.is_none_or(|max| of.load.tunnels.get() < max));
+            usable.retain(|of| {
+                of.max_tunnels.is_none_or(|max| of.load.tunnels.get() < max)
+                    || purpose == ChoicePurpose::OpenTunnel(&of.id)
+            });
             // An ejected backend has places, and probably accepts no connection.
             if usable.is_empty() || (was_accepting && !is_accepting(&usable)) {
                 return Err(NoChoice::Full);

@@ -79,6 +79,15 @@ fn steering_commands_send_their_request() {
             &["weight", "b", "file", "--route", "r"],
             json!({"command": "weight", "backend": "b", "route": "r", "weight": null}),
         ),
+        (
+            &["rebalance"],
+            json!({"command": "rebalance", "pool": null, "per_second": null, "dry_run": false}),
+        ),
+        (
+            &["rebalance", "--pool", "p", "--rate", "50/s", "--dry-run"],
+            json!({"command": "rebalance", "pool": "p", "per_second": 50, "dry_run": true}),
+        ),
+        (&["rebalance", "--stop"], json!({"command": "stop_rebalance", "pool": null})),
         (&["maintenance", "r", "on"], json!({"command": "maintenance", "route": "r", "on": true})),
         (
             &["maintenance", "r", "off"],

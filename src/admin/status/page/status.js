@@ -325,6 +325,9 @@
       if (pool.maintenance) add("warn", `Route ${pool.route} is in maintenance (by ${pool.maintenance}): requests get 503.`);
       if (pool.tunnels_max !== null && pool.tunnels >= pool.tunnels_max) add("warn", `Route ${pool.route} is full: ${integer.format(pool.tunnels)} tunnels.`);
     }
+    for (const row of status.rebalances) {
+      add("warn", `Pool ${row.pool} is being rebalanced: ${count(row.closed, "tunnel", "tunnels")} closed, ${integer.format(row.left)} left.`);
+    }
     if (status.reload && !status.reload.applied) {
       add("bad", `The last reload was rejected: ${count(status.reload.errors_total, "error", "errors")}, listed below.`);
     }

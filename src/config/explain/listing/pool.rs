@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::key_group::KeyGroup;
 use super::probe::probe;
-use super::value::{duration, on_backend_loss, or_auto, or_off, plain, text};
+use super::value::{duration, on_backend_loss, or_auto, or_off, per_second, plain, text};
 use crate::config::explain::effect::AppliesTo::{Immediately, Requests};
 use crate::config::resolve::choice::QUEUE_TIME;
 use crate::config::settings::Settings;
@@ -74,6 +74,9 @@ pub fn pool(settings: &Settings, index: usize) -> Option<KeyGroup> {
     group.add("queue_time", Requests, duration(queue_time));
     group.add("canary.share", Requests, text(choice.canary.share));
     group.add("canary.request", Requests, or_off(choice.canary.request.as_ref(), text));
+    group.add("rebalance", Immediately, text(choice.rebalance.name()));
+    let rate = per_second(&plain(choice.rebalance_rate));
+    group.add("rebalance_rate", Immediately, rate);
     pin(&mut group, choice.pin.as_ref());
     probe(&mut group, of_probe.as_ref());
     if let Some(tls) = tls {
