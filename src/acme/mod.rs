@@ -19,3 +19,6 @@ pub(crate) mod schedule;
 pub(crate) mod state;
 pub(crate) mod storage;
 pub(crate) mod transport;
+
+#[cfg(test)]
+mod tests;

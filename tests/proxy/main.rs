@@ -11,6 +11,7 @@
 mod support;
 
 mod access_log;
+mod acme;
 mod admin_connections;
 mod admin_load;
 mod backend_connect;

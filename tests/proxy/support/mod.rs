@@ -38,7 +38,7 @@ pub use test_bed::{
     MockBackend, PlainStream, Side, TestBed, TlsClientStream, answer_close, assert_relays,
     close_after_violation, close_normally, get, reset, upgrade, wait_until_client_data_processed,
 };
-pub use trust_any::trust_any_certificate;
+pub use trust_any::{trust_any_certificate, trust_any_certificate_with};
 
 use std::future::Future;
 use std::time::Duration;

@@ -9,13 +9,19 @@ use tokio_rustls::TlsConnector;
 
 /// Keeps session tickets, so a second connection can resume.
 pub fn trust_any_certificate() -> TlsConnector {
+    trust_any_certificate_with(&[])
+}
+
+/// Also offers these application protocols (ALPN).
+pub fn trust_any_certificate_with(protocols: &[&[u8]]) -> TlsConnector {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anything))
         .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     TlsConnector::from(Arc::new(config))
 }
 
@@ -53,6 +59,6 @@ impl ServerCertVerifier for Anything {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
+        vec![SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::RSA_PSS_SHA256]
     }
 }

@@ -1,0 +1,50 @@
+//! Faults in `[acme]`, each with its line and a caret.
+
+use std::process::Command;
+
+use super::AcmeBed;
+use crate::support::{TIDEGATE, TempDir};
+
+/// What `tidegate check` prints about a configuration that must be invalid.
+fn check(config: &str) -> String {
+    let folder = TempDir::new();
+    folder.write("proxy.toml", config);
+    let output = Command::new("timeout")
+        .args(["20", TIDEGATE, "check", "--config", "proxy.toml"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(78), "{config}: {output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[tokio::test]
+async fn faults_are_shown_with_line_and_caret() {
+    let bed = AcmeBed::new().await;
+    let valid = bed.config("");
+    let wildcard = "[[certificate]]\nacme = true\nnames = [\"*.a.example\"]\n";
+    for (from, to, place, words) in [
+        ("accept_terms = true", "accept_terms = false", "accept_terms", "terms"),
+        ("accept_terms = true\n", "", "[acme]", "accept_terms"),
+        ("accept_terms", "email = \"nonsense\"\naccept_terms", "nonsense", "e-mail address"),
+        ("accept_terms", "directory = \"http://a.example\"\naccept_terms", "directory", "https"),
+        ("accept_terms", "challenge = \"dns-02\"\naccept_terms", "dns-02", "tls-alpn-01"),
+        ("accept_terms", "challenge = \"dns-01\"\naccept_terms", "dns-01", "dns_hook"),
+        ("accept_terms", "challenge = \"http-01\"\naccept_terms", "http-01", "port 80"),
+        ("accept_terms", "eab_key_id = \"k\"\naccept_terms", "eab_key_id", "eab_key_file"),
+        ("accept_terms", "until_issued = \"never\"\naccept_terms", "never", "self-signed"),
+        ("accept_terms", "mail = \"a@b.example\"\naccept_terms", "mail", "email"),
+        ("[acme]", &format!("{wildcard}[acme]"), "*.a.example", "dns-01"),
+    ] {
+        let config = valid.replacen(from, to, 1);
+        let config = if to.starts_with("directory") {
+            config.replacen(&format!("directory = \"{}\"\n", bed.ca.directory()), "", 1)
+        } else {
+            config
+        };
+        let error = check(&config);
+        let line = config.lines().position(|line| line.contains(place)).unwrap() + 1;
+        assert!(error.contains(&format!("proxy.toml:{line}:")), "{place}: {error}");
+        assert!(error.contains('^') && error.contains(words), "{place}: {error}");
+    }
+}
