@@ -169,11 +169,14 @@ impl Attempt {
             replaces,
             now: self.now,
         };
-        let chain = obtain(&context, &mut client, &mut self.record).await?;
+        let (chain, (valid_from, valid_until)) =
+            obtain(&context, &mut client, &mut self.record).await?;
         storage::install(&self.certificate.folder, &chain)?;
         self.record = CertRecord {
             directory: self.settings.directory.clone(),
             issued_at: self.now,
+            valid_from,
+            valid_until,
             ..CertRecord::default()
         };
         self.directory = Backoff::default();

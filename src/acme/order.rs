@@ -20,7 +20,7 @@ use super::record::{CertRecord, OpenOrder};
 use super::{dns_hook, storage};
 use crate::config::settings::acme::{AcmeCertificate, AcmeSettings, ChallengeKind};
 use crate::tls::certs::generated;
-use crate::tls::certs::issued::check_issued;
+use crate::tls::certs::issued::{check_issued, validity_of};
 use crate::tls::challenges::ChallengeAnswers;
 
 /// What an order needs besides the account.
@@ -35,7 +35,7 @@ pub struct OrderContext<'a> {
     pub now: u64,
 }
 
-/// Orders the certificate and checks it. Returns the chain; its key is in the file of the new key.
+/// Orders the certificate and checks it. Returns the chain and its validity; its key is in the file of the new key.
 ///
 /// # Errors
 /// Why there is none. An order that can be continued remains in the record.
@@ -43,7 +43,7 @@ pub async fn obtain(
     context: &OrderContext<'_>,
     client: &mut AcmeClient,
     record: &mut CertRecord,
-) -> Result<String, AcmeFailure> {
+) -> Result<(String, (u64, u64)), AcmeFailure> {
     let deadline = Instant::now() + ORDER_TIMEOUT;
     let late = || {
         let minutes = ORDER_TIMEOUT.as_secs() / 60;
@@ -69,7 +69,7 @@ enum Answered {
 }
 
 impl OrderSteps<'_, '_> {
-    async fn run(&mut self, record: &mut CertRecord) -> Result<String, AcmeFailure> {
+    async fn run(&mut self, record: &mut CertRecord) -> Result<(String, (u64, u64)), AcmeFailure> {
         let (url, mut order) = match self.continued(record).await? {
             Some(order) => order,
             None => self.new_order(record).await?,
@@ -99,8 +99,8 @@ impl OrderSteps<'_, '_> {
             )));
         };
         let chain = self.client.read_text(&certificate).await?;
-        self.check(&chain, record)?;
-        Ok(chain)
+        let validity = self.check(&chain, record)?;
+        Ok((chain, validity))
     }
 
     /// The order that an earlier attempt has left, if it can be continued.
@@ -321,18 +321,18 @@ impl OrderSteps<'_, '_> {
         Ok(BASE64URL_NOPAD.encode(made.der()))
     }
 
-    fn check(&self, chain: &str, record: &mut CertRecord) -> Result<(), AcmeFailure> {
+    /// The validity of the issued chain.
+    fn check(&self, chain: &str, record: &mut CertRecord) -> Result<(u64, u64), AcmeFailure> {
         let OrderContext { certificate, now, .. } = self.context;
         let key = storage::read(&storage::new_key(&certificate.folder))?.unwrap_or_default();
         let key = String::from_utf8_lossy(&key).into_owned();
         let checked = check_issued(chain.to_owned(), key, &certificate.names, *now);
-        if let Err(problem) = checked {
+        checked.map(|key| validity_of(&key)).or_else(|problem| {
             // It would be the same again.
             self.forget(record)?;
             let text = format!("the issued certificate cannot be used: {problem}");
-            return Err(AcmeFailure::certificate(text));
-        }
-        Ok(())
+            Err(AcmeFailure::certificate(text))
+        })
     }
 
     /// The order is not continued if it cannot become valid any more.

@@ -11,6 +11,9 @@ pub struct CertRecord {
     pub directory: String,
     /// When it was issued.
     pub issued_at: u64,
+    /// Start and end of its validity.
+    pub valid_from: u64,
+    pub valid_until: u64,
     /// The order that is not finished.
     pub order: Option<OpenOrder>,
     /// Failed orders since the last success.

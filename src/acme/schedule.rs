@@ -26,16 +26,23 @@ pub fn order_time(facts: &CertFacts<'_>, now: u64) -> u64 {
     // The files may be in use only a moment after they were written. An authority whose times are wrong, or a clock
     // that is, must not cause one order after another.
     let after_last = |wait: u64| if record.issued_at <= now { record.issued_at + wait } else { 0 };
-    let Some((_, until)) = facts.validity else { return after_last(SWAP_SECONDS) };
+    // The files of another certificate may keep an issued one from being used, so it is not ordered again at once.
+    let issued_lifetime = record.valid_until.saturating_sub(record.valid_from);
+    let unused = SWAP_SECONDS.max((issued_lifetime / 3).min(RENEWED_SECONDS_MIN));
+    let Some((_, until)) = facts.validity else { return after_last(unused) };
+    let is_in_use = record.valid_until <= until;
     let other_directory = !record.directory.is_empty() && record.directory != facts.directory;
     if other_directory || !facts.covers_names {
-        return after_last(SWAP_SECONDS.min(lifetime / 3));
+        return after_last(if is_in_use { SWAP_SECONDS.min(lifetime / 3) } else { unused });
     }
     let planned = match &record.renewal_window {
         Some(window) => suggested(window, facts.spread).min(until - lifetime / 6),
         None => until - lifetime / 3 - part(lifetime / 30, facts.spread),
     };
-    planned.max(after_last((lifetime / 3).min(RENEWED_SECONDS_MIN)))
+    planned.max(after_last(match is_in_use {
+        true => (lifetime / 3).min(RENEWED_SECONDS_MIN),
+        false => issued_lifetime / 3,
+    }))
 }
 
 /// A moment of the window that the authority suggests (RFC 9773 4.2).
@@ -220,6 +227,19 @@ mod tests {
         assert_eq!(renewal_info_time(&record, "x", NOW), NOW + 3600);
         assert!(renewal_info_time(&record, "x", earlier) <= earlier);
         assert!(renewal_info_time(&record, "y", NOW) <= NOW);
+    }
+
+    #[test]
+    fn issued_certificate_that_is_not_used_is_not_ordered_again() {
+        let valid = |at| CertRecord { valid_from: at, valid_until: at + 90 * DAY, ..issued(at) };
+        let old = (NOW - 61 * DAY, NOW + 29 * DAY);
+        assert!(order_time(&facts(&valid(NOW - 61 * DAY), Some(old)), NOW) <= NOW);
+        assert_eq!(order_time(&facts(&valid(NOW), Some(old)), NOW), NOW + 30 * DAY);
+        let record = valid(NOW);
+        let other_names = CertFacts { covers_names: false, ..facts(&record, Some(old)) };
+        assert_eq!(order_time(&other_names, NOW), NOW + 6 * 3600);
+        // The first one; its files may also have been deleted.
+        assert_eq!(order_time(&facts(&valid(NOW), None), NOW), NOW + 6 * 3600);
     }
 
     #[test]
