@@ -21,6 +21,7 @@ async fn failed(port: u16, keys: &str) -> Record {
     record
 }
 
+// Requirements: BM20.
 #[tokio::test]
 async fn certificates_that_do_not_fit_are_named() {
     let (issuer, other) = (TestIssuer::new(), TestIssuer::new());

@@ -30,6 +30,7 @@ fn assert_busy(response: &RawResponse) {
     assert_eq!((response.status, (5..10).contains(&retry_after)), (503, true));
 }
 
+// Requirements: BM24.
 #[tokio::test]
 async fn full_backends_reject_further_tunnels() {
     let backends = Backends::start(["a", "b"]).await;
@@ -96,6 +97,7 @@ async fn handshakes_wait_for_a_place() {
     proxy.status("an empty queue", |status| status["pools"][0]["waiting"] == 0).await;
 }
 
+// Requirements: BM24.
 #[tokio::test]
 async fn waiting_handshakes_end_in_time() {
     let backends = Backends::start(["a"]).await;
