@@ -7,14 +7,16 @@
 use std::fmt::Debug;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use socket2::SockRef;
-use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::net::{TcpSocket, TcpStream, UnixStream, lookup_host};
 use tokio::time::sleep;
 use ws::Entropy;
 
@@ -41,6 +43,19 @@ pub trait Net: Debug + Send + Sync {
     /// # Errors
     /// The connection was refused or failed, or this process is out of descriptors or ports.
     fn connect<'a>(&'a self, to: &'a TargetAddr) -> NetFuture<'a, Socket>;
+
+    /// As [`connect`](Self::connect) to a TCP port, from an address of this machine. By default the network has no such
+    /// addresses.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect); with a message and the kind `AddrNotAvailable` if `from` is not an address of this
+    /// machine.
+    fn connect_from(&self, from: IpAddr, to: SocketAddr) -> NetFuture<'_, Socket> {
+        Box::pin(async move {
+            let text = format!("this network cannot connect from {from} to {to}");
+            Err(io::Error::new(io::ErrorKind::Unsupported, text))
+        })
+    }
 
     /// Looks up the addresses of a host, in the resolver's order. The caller enforces the deadline.
     ///
@@ -77,9 +92,15 @@ pub struct SystemNet;
 impl Net for SystemNet {
     fn connect<'a>(&'a self, to: &'a TargetAddr) -> NetFuture<'a, Socket> {
         match to {
-            TargetAddr::Tcp(to) => Box::pin(connect_tcp(*to)),
+            TargetAddr::Tcp(to) => {
+                Box::pin(async move { relay_socket(TcpStream::connect(to).await?, *to) })
+            }
             TargetAddr::Unix(path) => Box::pin(connect_unix(path)),
         }
+    }
+
+    fn connect_from(&self, from: IpAddr, to: SocketAddr) -> NetFuture<'_, Socket> {
+        Box::pin(async move { relay_socket(connect_tcp_from(from, to).await?, to) })
     }
 
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> NetFuture<'a, Vec<SocketAddr>> {
@@ -91,8 +112,22 @@ impl Net for SystemNet {
     }
 }
 
-async fn connect_tcp(to: SocketAddr) -> io::Result<Socket> {
-    let stream = TcpStream::connect(to).await?;
+/// Connects from this address. The port is chosen when the destination is known, so that each destination has all of
+/// the ports (ip(7)); otherwise all connections from an address would share them.
+async fn connect_tcp_from(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    setsockopt(&socket, IpBindAddressNoPort, &true)?;
+    socket.bind((from, 0).into()).map_err(|error| {
+        // Not for lack of a port, since none is chosen here.
+        let is_lost = error.kind() == io::ErrorKind::AddrNotAvailable;
+        let text = || format!("{from} is not an address of this machine any more");
+        if is_lost { io::Error::new(error.kind(), text()) } else { error }
+    })?;
+    socket.connect(to).await
+}
+
+/// Sets the options that a relay needs.
+fn relay_socket(stream: TcpStream, to: SocketAddr) -> io::Result<Socket> {
     // The kernel may pick the destination as the local port of this very socket, if it is an
     // ephemeral port without a listener; the socket is then connected to itself.
     if stream.local_addr()? == to {
@@ -135,7 +170,25 @@ const UNIX_RETRY: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
+
+    #[tokio::test]
+    async fn connections_come_from_the_chosen_address() {
+        for (from, listening) in [("127.0.5.1", "127.0.0.1:0"), ("::1", "[::1]:0")] {
+            // IPv6 may be disabled.
+            let Ok(listener) = TcpListener::bind(listening) else { continue };
+            let from = from.parse().unwrap();
+            let to = listener.local_addr().unwrap();
+            let _socket = SystemNet.connect_from(from, to).await.unwrap();
+            assert_eq!(listener.accept().unwrap().1.ip(), from);
+        }
+        let (from, to) = ("192.0.2.1".parse().unwrap(), "127.0.0.1:9".parse().unwrap());
+        let error = SystemNet.connect_from(from, to).await.unwrap_err();
+        assert_eq!(error.to_string(), "192.0.2.1 is not an address of this machine any more");
+        assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
+    }
 
     #[test]
     fn request_ids_are_unique_hex() {

@@ -6,6 +6,7 @@ pub(crate) mod deciding_setting;
 pub(crate) mod drained;
 mod dropped;
 pub(crate) mod forwarded_body;
+pub(crate) mod local_ports;
 pub(crate) mod maintenance;
 pub(crate) mod members;
 pub(crate) mod opening;

@@ -11,6 +11,7 @@ use rustls::server::ProducesTickets;
 
 use self::outside::{Outside, certificates, outside, tls_terminator, uncovered};
 use super::capacity::Capacity;
+use super::local_ports::{self, LocalPorts};
 use super::route::Route;
 use super::routing_table::RoutingTable;
 use super::shared_backends::{BackendsOwner, SharedBackends};
@@ -287,11 +288,12 @@ impl Snapshot {
 
     /// Every backend of every route, with its state.
     pub fn backend_snapshots(&self) -> Vec<BackendSnapshot> {
-        let snapshot = |backend: Arc<Backend>| BackendSnapshot {
+        let snapshot = |(backend, ports): (Arc<Backend>, Option<LocalPorts>)| BackendSnapshot {
             counts: backend.counts.clone(),
             state: backend.state(),
+            local_ports_left: ports.map(|ports| ports.left),
         };
-        self.backends().map(snapshot).collect()
+        local_ports::with_ports(self.backends().collect()).map(snapshot).collect()
     }
 
     /// Every name whose addresses are backends, for each route.

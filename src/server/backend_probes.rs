@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, interval, sleep};
 
+use super::local_port_warnings::LocalPortWarnings;
 use super::name_lookups::NameLookups;
 use super::pool_probes::PoolProbes;
 use crate::proxy::route::Route;
@@ -24,6 +25,7 @@ pub async fn run(state: Arc<ProxyState>) {
     let mut probes = JoinSet::new();
     let mut running: HashMap<BackendKey, AbortHandle> = HashMap::new();
     let mut pool_probes = PoolProbes::default();
+    let mut port_warnings = LocalPortWarnings::default();
     let mut name_lookups = NameLookups::default();
     let mut poll = interval(POLL_INTERVAL);
     loop {
@@ -32,6 +34,7 @@ pub async fn run(state: Arc<ProxyState>) {
         running.retain(|_, probe| !probe.is_finished());
         let snapshot = state.snapshot();
         end_ejections(&snapshot, Instant::now());
+        port_warnings.check(&snapshot);
         name_lookups.start(&state, &snapshot, POLL_INTERVAL, &mut probes);
         pool_probes.start(&state, &snapshot, POLL_INTERVAL, &mut probes);
         for (route, backend) in due(&snapshot, Instant::now()) {

@@ -10,6 +10,7 @@ pub(crate) mod critical_task;
 pub(crate) mod file_watcher;
 pub(crate) mod handover;
 pub(crate) mod listeners;
+pub(crate) mod local_port_warnings;
 pub(crate) mod lost_backends;
 pub(crate) mod maintenance_files;
 pub(crate) mod name_lookups;

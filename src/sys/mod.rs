@@ -4,6 +4,7 @@ pub(crate) mod clock;
 pub(crate) mod descriptors;
 pub(crate) mod entropy;
 pub(crate) mod file_identity;
+pub(crate) mod local_ports;
 pub(crate) mod memory;
 pub(crate) mod systemd;
 pub(crate) mod watchdog;

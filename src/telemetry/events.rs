@@ -95,6 +95,18 @@ pub fn backend_probed_up(id: &str, route: &str, probe: &str) {
     info!(route, backend = id, probe, "backend up: it answers probes");
 }
 
+/// Logs that a tenth of the local ports for connections to a backend is left, or less.
+pub fn local_ports_low(id: &str, route: &str, left: usize, total: usize) {
+    warn!(
+        route,
+        backend = id,
+        left,
+        total,
+        "few local ports are left for connections to this backend; list more addresses of this machine in bind of \
+         its [[pool]], or widen net.ipv4.ip_local_port_range"
+    );
+}
+
 /// Logs that the addresses of the name of backends have changed, to `addresses` of them.
 pub fn name_moved(
     name: &dyn fmt::Display,

@@ -230,7 +230,13 @@ impl Connector<'_> {
         address: &TargetAddr,
         until: Instant,
     ) -> io::Result<Socket> {
-        let mut socket = timeout_at(until, self.net.connect(address)).await??;
+        let mut socket = match (&backend.sources, address) {
+            // In a box, because most connections need no room for it.
+            (Some(sources), TargetAddr::Tcp(to)) => {
+                Box::pin(timeout_at(until, sources.connect(self.net, *to))).await??
+            }
+            (_, address) => timeout_at(until, self.net.connect(address)).await??,
+        };
         timeout_at(until, socket.write_all(&self.proxy_header)).await??;
         let Some(tls) = &backend.tls else { return Ok(socket) };
         let Some(client) = &tls.client else { return Err(io::Error::other("TLS is not possible")) };

@@ -5,6 +5,7 @@ use std::io;
 use rustix::io::Errno;
 
 use super::pool::{Backend, Pool};
+use super::source_addresses::has_no_source;
 use crate::reject::RejectReason;
 
 /// Why there is no connection to any backend.
@@ -62,7 +63,8 @@ pub(super) enum ConnectFailure {
     Backend,
     /// The backend did not answer in time: it cannot be reached, or the queue of its listening socket is full.
     Timeout,
-    /// No local port is left for this address; a backend at another address may still work.
+    /// No local port is left for this address, or the machine has lost the addresses in `bind`; a backend at another
+    /// address may still work.
     LocalPorts,
     /// This process has no file descriptor or memory left: no backend can be reached.
     LocalResources,
@@ -73,7 +75,7 @@ pub(super) fn classify(error: &io::Error) -> ConnectFailure {
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
             ConnectFailure::LocalResources
         }
-        Some(Errno::ADDRNOTAVAIL | Errno::AGAIN) => ConnectFailure::LocalPorts,
+        Some(_) | None if has_no_source(error) => ConnectFailure::LocalPorts,
         // A lookup that took too long has a message.
         Some(_) | None if is_timeout(error) => ConnectFailure::Timeout,
         Some(_) | None => ConnectFailure::Backend,
@@ -99,15 +101,15 @@ pub fn lookup_cause(error: io::Error) -> String {
 
 /// The cause of a failed attempt as an operator would search for it.
 pub(super) fn cause(error: &io::Error) -> String {
+    let message = error.get_ref().map(ToString::to_string);
     match classify(error) {
-        ConnectFailure::LocalPorts => RejectReason::LocalPorts.to_string(),
+        ConnectFailure::LocalPorts => {
+            message.unwrap_or_else(|| RejectReason::LocalPorts.to_string())
+        }
         ConnectFailure::LocalResources => RejectReason::NoDescriptors.to_string(),
         // Also the end of the time for the attempt.
         ConnectFailure::Timeout => "timed out".to_owned(),
-        ConnectFailure::Backend => match error.get_ref() {
-            None => without_number(&error.to_string()),
-            Some(message) => message.to_string(),
-        },
+        ConnectFailure::Backend => message.unwrap_or_else(|| without_number(&error.to_string())),
     }
 }
 

@@ -25,5 +25,6 @@ pub(crate) mod resolve;
 pub(crate) mod response_outcome;
 #[cfg(test)]
 pub(crate) mod scripted;
+pub(crate) mod source_addresses;
 pub(crate) mod tls_failure;
 pub(crate) mod trailers;

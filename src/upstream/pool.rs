@@ -28,6 +28,7 @@ use super::health::Health;
 use super::http1::idle_connections::IdleConnections;
 use super::probe::health::ProbeHealth;
 use super::resolve::CachedResolver;
+use super::source_addresses::SourceAddresses;
 use crate::config::settings::choice::{Balance, ChoiceSettings};
 use crate::config::settings::pool::{BackendSettings, PoolSettings, PoolTlsSettings};
 use crate::config::values::backend_address::BackendAddress;
@@ -66,6 +67,8 @@ pub struct Backend {
     pub idle: Arc<IdleConnections>,
     /// How connections are encrypted; `None` if they are not.
     pub tls: Option<Arc<BackendTls>>,
+    /// Where its connections come from; `None` if the system chooses.
+    pub sources: Option<Arc<SourceAddresses>>,
     pub(super) resolver: Arc<CachedResolver>,
 }
 
@@ -85,6 +88,7 @@ pub struct Pool {
     settings: Arc<ChoiceSettings>,
     state: Arc<ChoiceState>,
     pins: Option<Arc<PinSource>>,
+    sources: Option<Arc<SourceAddresses>>,
     /// Whether something depends on the number of tunnels and requests; otherwise they are not counted.
     is_counting: bool,
 }
@@ -134,7 +138,12 @@ pub struct SharedBackendState {
 }
 
 impl Backend {
-    fn new(of: &Member, load: Arc<BackendLoad>, shared: SharedBackendState) -> Self {
+    fn new(
+        of: &Member,
+        load: Arc<BackendLoad>,
+        sources: Option<Arc<SourceAddresses>>,
+        shared: SharedBackendState,
+    ) -> Self {
         let Member { settings, listed, .. } = of;
         // A name with one machine is resolved by the lookups of the timer.
         let name = listed.as_ref().filter(|listed| listed.id == settings.id);
@@ -155,6 +164,7 @@ impl Backend {
             counts: shared.counts,
             idle: shared.idle,
             tls: shared.tls,
+            sources,
             resolver: name.map(|listed| listed.name.resolver.clone()).unwrap_or_default(),
         }
     }
@@ -248,6 +258,7 @@ impl Pool {
             settings: Arc::new(settings.choice.clone()),
             state,
             pins,
+            sources: SourceAddresses::new(&settings.bind),
             is_counting,
         };
         let list = pool.list(settings, carried);
@@ -292,7 +303,7 @@ impl Pool {
             known.filter(|of| Arc::ptr_eq(&of.load, &load)).cloned().unwrap_or_else(|| {
                 let shared = carried(&member.settings, member.listed.as_deref());
                 shared.responses.add_route(&shared.counts);
-                Arc::new(Backend::new(member, load, shared))
+                Arc::new(Backend::new(member, load, self.sources.clone(), shared))
             })
         };
         let backends = found.iter().map(build).collect();

@@ -36,6 +36,7 @@ pub(crate) fn backend_at((host, port): (&str, u16)) -> Arc<Backend> {
         counts: Default::default(),
         idle: Default::default(),
         tls: None,
+        sources: None,
         resolver: Default::default(),
     })
 }

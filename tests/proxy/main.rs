@@ -108,6 +108,7 @@ mod signals;
 mod slow_readers;
 mod slow_uploads;
 mod socket_activation;
+mod source_addresses;
 mod stalled_log;
 mod status;
 mod stickiness;

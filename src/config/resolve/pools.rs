@@ -1,6 +1,7 @@
 //! Pools and their backends.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,8 +24,9 @@ use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::config::toml::nearest::nearest;
 use crate::config::toml::sink::DiagnosticSink;
 use crate::config::toml::value::{Located, Parsed};
+use crate::config::values::backend_address::BackendAddress;
 use crate::config::values::close_reason::BackendLossPolicy;
-use crate::config::values::pool::{LookupInterval, PoolChoice, PoolName};
+use crate::config::values::pool::{LookupInterval, PoolChoice, PoolName, SourceAddress};
 use crate::config::values::scalars::{Label, OrOff, Weight};
 
 /// The pools that have a name, from which routes choose.
@@ -99,6 +101,7 @@ impl<'f> Pools<'f> {
             value_or(&table.resolve, OrOff(Some(LookupInterval(PoolSettings::RESOLVE))));
         let backends = backends(&table.backends, resolve.is_some(), self.addresses, sink);
         check_names(table, &backends, sink);
+        let bind = source_addresses(&table.bind, &backends, sink);
         let tls = pool_tls(table, self.dir, sink);
         let choice = choice(&table.choice, dir, sink);
         let cookie = &table.choice.pin.cookie;
@@ -123,6 +126,7 @@ impl<'f> Pools<'f> {
             on_backend_loss,
             probe,
             tls,
+            bind,
             resolve: resolve.map(|LookupInterval(interval)| interval),
         }));
     }
@@ -179,6 +183,34 @@ impl Settings {
         );
         Some(LateDiagnostic { key: format!("route[{index}].proxy_protocol"), problem })
     }
+}
+
+/// Converts the addresses from which connections come. Reports those that are listed twice, and those of a family that
+/// no backend has.
+fn source_addresses(
+    given: &Parsed<Vec<Located<SourceAddress>>>,
+    backends: &[BackendSettings],
+    sink: &mut DiagnosticSink<'_>,
+) -> Vec<IpAddr> {
+    let mut addresses = Vec::new();
+    for Located { value: SourceAddress(address), location } in given.value().into_iter().flatten() {
+        let may_reach = |backend: &BackendSettings| match &backend.address {
+            BackendAddress::Tcp { host, .. } => {
+                host.parse::<IpAddr>().map_or(true, |to| to.is_ipv6() == address.is_ipv6())
+            }
+            BackendAddress::Unix(_) => false,
+        };
+        if addresses.contains(address) {
+            let problem = Problem::new(format!("{address} is listed twice"));
+            sink.report(location, problem.help("list each address once"));
+        } else if !backends.is_empty() && !backends.iter().any(may_reach) {
+            let family = if address.is_ipv6() { "IPv6" } else { "IPv4" };
+            let problem = format!("no backend of this pool is reached over {family}");
+            sink.report(location, Problem::new(problem).help("remove this address"));
+        }
+        addresses.push(*address);
+    }
+    addresses
 }
 
 /// Reports an interval with which no name is looked up.

@@ -17,7 +17,7 @@ use crate::config::values::close_reason::BackendLossPolicy;
 use crate::config::values::cookie::{CookieDomain, CookieName, CookiePath, CookieValue};
 use crate::config::values::hash_source::{CanaryMark, HashSource};
 use crate::config::values::pool::{
-    CertificateName, LookupInterval, PoolName, SniName, TrustedIssuers,
+    CertificateName, LookupInterval, PoolName, SniName, SourceAddress, TrustedIssuers,
 };
 use crate::config::values::scalars::{BalanceFactor, Label, OrAuto, OrOff, Weight};
 use crate::config::values::share::Share;
@@ -31,6 +31,7 @@ pub(crate) struct PoolTable {
     pub(crate) name: Parsed<PoolName>,
     pub(crate) backends: Parsed<Vec<Located<BackendItem>>>,
     pub(crate) on_backend_loss: Parsed<BackendLossPolicy>,
+    pub(crate) bind: Parsed<Vec<Located<SourceAddress>>>,
     pub(crate) resolve: Parsed<OrOff<LookupInterval>>,
     pub(crate) probe: ProbeTable,
     pub(crate) choice: ChoiceKeys,
@@ -98,6 +99,7 @@ pub(crate) fn pool(table: &mut TableReader<'_, '_, '_>) -> PoolTable {
         name: table.require("name", "write the name that routes use: name = \"chat\"", name),
         backends: table.require("backends", BACKENDS, backends),
         on_backend_loss: table.get("on_backend_loss"),
+        bind: table.list("bind"),
         resolve: table.get("resolve"),
         probe: table.table("probe", probe),
         choice: ChoiceKeys {

@@ -1,5 +1,6 @@
 //! Pools: backends and how they are reached.
 
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub struct PoolSettings {
     /// How often the names of backends are looked up, whose addresses are backends of their own; `None`: each name is
     /// one backend, and looked up when a connection is needed.
     pub resolve: Option<Duration>,
+    /// The addresses of this machine from which connections to the backends come; empty if the system chooses one.
+    pub bind: Vec<IpAddr>,
 }
 
 impl PoolSettings {
@@ -43,6 +46,7 @@ impl PoolSettings {
             probe: None,
             tls: None,
             resolve: Some(Self::RESOLVE),
+            bind: Vec::new(),
         }
     }
 }

@@ -127,6 +127,33 @@ fn addresses_of_names_are_backends() {
 }
 
 #[test]
+fn source_addresses_fit_their_backends() {
+    let pool = |lines: &str| format!("{PLAIN}[[pool]]\nname = \"chat\"\n{lines}\n");
+    let bound = pool("backends = [\"a:1\"]\nbind = [\"10.0.0.2\", \"[::1]\"]");
+    let bound = parse(&bound).pools[0].bind.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(bound, ["10.0.0.2", "::1"]);
+    for (bind, expected) in [
+        (
+            "\"10.0.0.2:0\"",
+            "\"10.0.0.2:0\" is not an IP address (write an address of this machine, without a port: bind = [\"10.0.0.2\"])",
+        ),
+        (
+            "\"0.0.0.0\"",
+            "connections cannot come from 0.0.0.0 (write an address of this machine, or remove bind)",
+        ),
+        ("\"::1\"", "no backend of this pool is reached over IPv6 (remove this address)"),
+    ] {
+        let text = pool(&format!("backends = [\"127.0.0.1:1\", \"unix:/a\"]\nbind = [{bind}]"));
+        assert_eq!(errors(&text), [format!("pool[0].bind[0]: {expected}")]);
+    }
+    let twice = pool("backends = [\"127.0.0.1:1\"]\nbind = [\"127.0.0.2\", \"127.0.0.2\"]");
+    assert_eq!(
+        errors(&twice),
+        ["pool[0].bind[1]: 127.0.0.2 is listed twice (list each address once)"]
+    );
+}
+
+#[test]
 fn unused_pool_is_a_warning() {
     let text = pooled("chat", "\"chat\"");
     assert_eq!(parse(&text).pool_warnings(), []);

@@ -1,5 +1,6 @@
 //! The names of pools, and the values of TLS to backends.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +58,26 @@ impl TomlValue for TrustedIssuers {
                 Err(problem.help("write \"system\", or the path of a PEM file: ca = \"ca.pem\""))
             }
         }
+    }
+}
+
+/// An address of this machine from which connections come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SourceAddress(pub(crate) IpAddr);
+
+impl TomlValue for SourceAddress {
+    fn read(value: &DeValue<'_>) -> Result<Self, Problem> {
+        let text = text(value, "an IP address")?;
+        let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+        let address = bare.parse::<IpAddr>().map_err(|_| {
+            let problem = Problem::new(format!("\"{text}\" is not an IP address"));
+            problem.help("write an address of this machine, without a port: bind = [\"10.0.0.2\"]")
+        })?;
+        if address.is_unspecified() || address.is_multicast() {
+            let problem = Problem::new(format!("connections cannot come from {address}"));
+            return Err(problem.help("write an address of this machine, or remove bind"));
+        }
+        Ok(Self(address))
     }
 }
 

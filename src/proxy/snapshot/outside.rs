@@ -18,6 +18,7 @@ use crate::tls::certs::coverage::Uncovered;
 use crate::tls::pool::PoolTlsClients;
 use crate::tls::terminate::TlsTerminator;
 use crate::upstream::choice::pin_keys::PinKeys;
+use crate::upstream::source_addresses;
 
 /// What is outside the configuration file, as far as it can be used, and what cannot.
 pub struct Outside {
@@ -45,6 +46,7 @@ pub fn outside(settings: &Settings, previous: Option<&CertTable>, descriptors: u
     let trusted_proxies = TrustedProxies::load(&settings.trusted_proxies);
     let trusted_proxies = trusted_proxies.map_err(|more| errors.extend(more)).ok();
     let pin_keys = pin_keys(settings, &mut errors);
+    errors.extend(source_addresses::missing(settings));
     Outside { capacity, certs, pool_tls, error_pages, trusted_proxies, pin_keys, errors }
 }
 

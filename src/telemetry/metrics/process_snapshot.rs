@@ -47,6 +47,8 @@ pub struct BackendSnapshot {
     pub counts: Arc<BackendCounts>,
     /// Whether it receives new tunnels, and why not.
     pub state: BackendState,
+    /// Local ports that are left for further connections to it; `None` for a Unix socket.
+    pub local_ports_left: Option<usize>,
 }
 
 /// A name of one route whose addresses are backends, at the time of a scrape.

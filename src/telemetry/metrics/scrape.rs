@@ -295,6 +295,15 @@ impl Scrape {
             None,
             states,
         )?;
+        let ports = backends
+            .iter()
+            .filter_map(|backend| Some((of(&backend.counts), backend.local_ports_left? as f64)));
+        text.gauges(
+            "backend_local_ports_left",
+            "Local ports left for further connections to the backend",
+            None,
+            ports,
+        )?;
         text.counters(
             "backend_connect_failures",
             "Failed connection attempts to the backend",

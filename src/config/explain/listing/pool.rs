@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::key_group::KeyGroup;
 use super::probe::probe;
-use super::value::{duration, on_backend_loss, or_auto, or_off, per_second, plain, text};
+use super::value::{duration, list, on_backend_loss, or_auto, or_off, per_second, plain, text};
 use crate::config::explain::effect::AppliesTo::{Immediately, Requests};
 use crate::config::resolve::choice::QUEUE_TIME;
 use crate::config::settings::Settings;
@@ -59,11 +59,20 @@ impl BackendList {
 
 /// The keys of a `[[pool]]` without its backends, and of its TLS if it has any.
 pub fn pool(settings: &Settings, index: usize) -> Option<KeyGroup> {
-    let PoolSettings { name, choice, tls, on_backend_loss: loss, probe: of_probe, resolve, .. } =
-        &**settings.pools.get(index)?;
+    let PoolSettings {
+        name,
+        choice,
+        tls,
+        on_backend_loss: loss,
+        probe: of_probe,
+        resolve,
+        bind,
+        ..
+    } = &**settings.pools.get(index)?;
     let mut group = KeyGroup::new(format!("pool[{index}]"));
     group.add("name", Requests, text(name.as_deref()?));
     group.add("on_backend_loss", Immediately, on_backend_loss(*loss));
+    group.add("bind", Requests, list(bind.iter().map(ToString::to_string)));
     group.add("resolve", Requests, or_off(*resolve, duration));
     group.add("hash", Requests, text(&choice.hash));
     group.add("balance", Requests, text(choice.balance.name()));
