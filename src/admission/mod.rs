@@ -9,4 +9,5 @@ pub(crate) mod origin;
 pub(crate) mod pending;
 pub(crate) mod pending_memory;
 pub(crate) mod rate;
+pub(crate) mod request_memory;
 pub(crate) mod turns;

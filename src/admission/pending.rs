@@ -24,6 +24,7 @@ use hyper::http::request::Parts;
 
 use super::client_entries::ClientEntries;
 use super::pending_memory::{MemoryCharge, PendingMemory, WAITING_BYTES, request_bytes};
+use super::request_memory::{RequestCharge, RequestMemory};
 use crate::client::ClientKey;
 use crate::reject::RejectReason;
 use crate::reject::drop_reason::ShedCause;
@@ -34,6 +35,7 @@ use crate::sys::clock::now;
 pub struct PendingConnections {
     table: Mutex<PendingTable>,
     memory: Arc<PendingMemory>,
+    requests: Arc<RequestMemory>,
 }
 
 #[derive(Debug, Default)]
@@ -94,13 +96,18 @@ impl PendingConnections {
         self.memory.set_limit(bytes);
     }
 
-    /// Counts the memory of a request with this head until the charge is dropped.
+    /// Counts the memory of a request of this client, with this head, until the charge is dropped.
     ///
     /// # Errors
-    /// [`RejectReason::MemoryLimit`] if it exceeds the budget, and no connection without a request is left.
-    pub fn charge_request(&self, head: &Parts) -> Result<MemoryCharge, RejectReason> {
-        let charge = MemoryCharge::new(self.memory.clone(), request_bytes(head));
-        if self.make_memory() { Ok(charge) } else { Err(RejectReason::MemoryLimit) }
+    /// [`RejectReason::MemoryLimit`] if the client has its share of the budget, or if that is exceeded and no connection
+    /// without a request is left.
+    pub fn charge_request(
+        &self,
+        client: ClientKey,
+        head: &Parts,
+    ) -> Result<RequestCharge, RejectReason> {
+        let charge = self.requests.charge(client, request_bytes(head), &self.memory);
+        charge.filter(|_| self.make_memory()).ok_or(RejectReason::MemoryLimit)
     }
 
     /// Sheds connections until the memory is within its budget. Returns whether it is.
@@ -249,9 +256,18 @@ impl PendingConnection {
 
     /// Sets how much memory the connection takes in addition to what each one takes that waits, in bytes.
     pub fn set_buffered(&self, bytes: u64) {
+        self.set_memory(WAITING_BYTES + bytes);
+    }
+
+    /// The connection carries a tunnel and counts no longer, until [`set_buffered`](Self::set_buffered).
+    pub fn set_tunneling(&self) {
+        self.set_memory(0);
+    }
+
+    fn set_memory(&self, bytes: u64) {
         let (Some(charge), Some((all, _))) = (&self.memory, &self.table) else { return };
         // Called at each poll, without a lock if it has not grown.
-        if charge.set(WAITING_BYTES + bytes) {
+        if charge.set(bytes) {
             if matches!(*self.state(), PendingState::Shed(_)) {
                 charge.set(0);
             }
@@ -447,9 +463,12 @@ mod tests {
         all[0].set_buffered(1);
         assert_eq!(shed(&all), [1, 3, 4]);
         let head = hyper::Request::new(()).into_parts().0;
-        assert_eq!(table.charge_request(&head).unwrap_err(), RejectReason::MemoryLimit);
+        assert_eq!(
+            table.charge_request(ClientKey::sample(1), &head).unwrap_err(),
+            RejectReason::MemoryLimit
+        );
         table.set_memory_limit(2 * WAITING_BYTES + 1 + request_bytes(&head));
-        let charge = table.charge_request(&head).unwrap();
+        let charge = table.charge_request(ClientKey::sample(1), &head).unwrap();
         // Nothing is left but itself.
         all.extend(add(&table, 4, 1));
         assert_eq!(shed(&all), [1, 3, 4, 5]);

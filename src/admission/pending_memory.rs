@@ -30,9 +30,14 @@ impl PendingMemory {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// The budget in bytes.
+    pub fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
     /// Whether the estimate exceeds the budget.
     pub fn is_over(&self) -> bool {
-        self.used() > self.limit.load(Ordering::Relaxed)
+        self.used() > self.limit()
     }
 }
 
@@ -95,8 +100,10 @@ const HEAD_COPIES: u64 = 7;
 
 /// The most that a connection takes, in bytes: a request with the longest head of the default size, whose response is
 /// not read.
-pub const DEAREST_BYTES: u64 =
-    WAITING_BYTES + BUFFER_BYTES + UNREAD_BYTES + REQUEST_BYTES + HEAD_COPIES * (32 << 10);
+pub const DEAREST_BYTES: u64 = WAITING_BYTES + BUFFER_BYTES + UNREAD_BYTES + REQUEST_BYTES_MAX;
+
+/// A request with the longest head of the default size.
+pub const REQUEST_BYTES_MAX: u64 = REQUEST_BYTES + HEAD_COPIES * (32 << 10);
 
 #[cfg(test)]
 mod tests {

@@ -10,14 +10,14 @@ use hyper::body::{Body, Frame, SizeHint};
 
 use super::request_log::RequestLog;
 use crate::admission::concurrency::RequestPermit;
-use crate::admission::pending_memory::MemoryCharge;
+use crate::admission::request_memory::RequestCharge;
 use crate::reject::abort::AbortCause;
 use crate::sys::clock::now;
 use crate::telemetry::record::ResponseProgress;
 use crate::upstream::http1::response_body::ResponseBody;
 
 /// What counts for a request until the end of its response.
-pub type RequestHolds = (RequestPermit, MemoryCharge);
+pub type RequestHolds = (RequestPermit, RequestCharge);
 
 /// A response body with the log of its request.
 #[derive(Debug)]

@@ -22,7 +22,7 @@ use super::snapshot::Snapshot;
 use super::state::ProxyState;
 use crate::admission::concurrency::{Permit, TunnelLimits};
 use crate::admission::pending::PendingConnection;
-use crate::admission::pending_memory::MemoryCharge;
+use crate::admission::request_memory::RequestCharge;
 use crate::downstream::client_address;
 use crate::downstream::reply::Reply;
 use crate::downstream::request_timer::HttpTimeouts;
@@ -204,7 +204,6 @@ impl ConnectionContext {
     ) -> Result<Outcome, RejectReason> {
         let client = &context.connection.client;
         let (mut head, body) = request.into_parts();
-        let memory = self.state.pending.charge_request(&head)?;
         let kind = ValidatedRequest::validate(&head)?;
         if let Some(redirect) = &self.redirect
             && let Some((response, reason)) =
@@ -217,6 +216,7 @@ impl ConnectionContext {
         log.set_route(route);
         route.addresses.check(&client.addr).map_err(RejectReason::AddressDenied)?;
         route.maintenance.admit()?;
+        let memory = self.state.pending.charge_request(client.key, &head)?;
         log.set_dropped_headers(&route.underscores_dropped(&head.headers));
         let forwarded = ForwardedHeaders {
             client,
@@ -247,7 +247,7 @@ impl ConnectionContext {
         &self,
         context: &RequestContext<'_>,
         route: &Arc<Route>,
-        (request, choice, memory): (Request<B>, ChoiceRequest, MemoryCharge),
+        (request, choice, memory): (Request<B>, ChoiceRequest, RequestCharge),
         forwarded: &ForwardedHeaders<'_>,
         log: &mut RequestLog,
     ) -> Result<Outcome, RejectReason> {

@@ -117,6 +117,13 @@ impl Http2Handler for RequestHandler {
         self.0.pending.set_idle();
     }
 
+    fn set_tunneling(&self, has_tunnels: bool) {
+        match has_tunnels {
+            true => self.0.pending.set_tunneling(),
+            false => self.0.pending.set_buffered(HTTP2_BYTES),
+        }
+    }
+
     fn count_refused_heads(&self, count: u32) {
         self.0.state.metrics.http2_heads_refused.add(count.into());
     }

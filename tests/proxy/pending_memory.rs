@@ -74,7 +74,9 @@ async fn requests_beyond_the_memory_are_rejected() {
     let long = GET.replace("\r\n\r\n", &format!("\r\nCookie: {}\r\n\r\n", "x".repeat(12_000)));
     let mut held = Vec::new();
     let rejected = loop {
-        let mut stream = BufReader::new(client.connect_plain().await);
+        // Of a client each.
+        let from = [127, 0, 6, held.len() as u8 + 1];
+        let mut stream = BufReader::new(client.connect_plain_from(from).await);
         stream.write_all(long.as_bytes()).await.unwrap();
         tokio::select! {
             _ = backend.bytes() => held.push(stream),
@@ -100,6 +102,32 @@ async fn requests_beyond_the_memory_are_rejected() {
     })
     .await;
     assert!(is_open(tunnel.get_mut()).await);
+}
+
+#[tokio::test]
+async fn client_with_its_share_leaves_room_for_others() {
+    let backend = Backend::raw(|_, mut stream, events| async move {
+        let _ = events.send(BackendEvent::Bytes(Vec::new()));
+        read_to_end(&mut stream).await;
+    })
+    .await;
+    let (_proxy, client) = start(&backend, "4MiB").await;
+    // About 108 KiB each, of an eighth of the budget.
+    let long = GET.replace("\r\n\r\n", &format!("\r\nCookie: {}\r\n\r\n", "x".repeat(12_000)));
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let mut stream = client.connect_plain_from([127, 0, 6, 1]).await;
+        stream.write_all(long.as_bytes()).await.unwrap();
+        backend.bytes().await;
+        held.push(stream);
+    }
+    let mut idle = client.connect_plain_from([127, 0, 6, 2]).await;
+    let mut stream = BufReader::new(client.connect_plain_from([127, 0, 6, 1]).await);
+    stream.write_all(long.as_bytes()).await.unwrap();
+    assert_eq!(read_response(&mut stream).await.status, 503);
+    assert!(is_open(&mut idle).await, "nothing is closed for it");
+    idle.write_all(long.as_bytes()).await.unwrap();
+    backend.bytes().await;
 }
 
 /// Whether the proxy has not closed this connection, on which it sends nothing.

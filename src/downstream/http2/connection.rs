@@ -153,6 +153,7 @@ impl<S: Stream, H: Http2Handler> Http2Connection<S, H> {
         let tunnels = Arc::strong_count(&self.context.tunnels) - 1;
         self.adjust_windows(tunnels + self.streams.len(), cx);
         let has_tunnels = tunnels > 0;
+        self.context.handler.set_tunneling(has_tunnels);
         let is_idle = !has_tunnels && self.streams.is_empty() && !self.connection.has_streams();
         if is_idle && self.accepted > 0 {
             self.context.handler.set_idle();

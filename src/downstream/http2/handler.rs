@@ -31,6 +31,9 @@ pub trait Http2Handler: Send + Sync + 'static {
     /// No stream is open, after at least one. Called again and again.
     fn set_idle(&self);
 
+    /// Whether the connection carries tunnels. Called again and again.
+    fn set_tunneling(&self, has_tunnels: bool);
+
     /// Counts heads that were refused before they became requests.
     fn count_refused_heads(&self, count: u32);
 
