@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rustls::server::ProducesTickets;
 
-use self::outside::{Outside, certificates, outside, tls_terminator, uncovered};
+use self::outside::{Outside, outside, renewed_certificates, tls_terminator, uncovered};
 use super::capacity::Capacity;
 use super::local_ports::{self, LocalPorts};
 use super::route::Route;
@@ -156,15 +156,17 @@ impl Snapshot {
         })
     }
 
-    /// Builds the next snapshot with the same settings and the certificates read again.
+    /// Builds the next snapshot with the same settings and the certificates read again. Those that cannot be read
+    /// stay as they are.
     ///
     /// # Errors
-    /// All problems of the certificate files.
+    /// All problems of the certificate files, if no other certificate has changed.
     pub fn with_certificates(
         &self,
         ticketer: &Arc<dyn ProducesTickets>,
     ) -> Result<Self, Vec<LateDiagnostic>> {
-        let certs = certificates(&self.settings, self.certs())?;
+        let certs = self.certs().map(|previous| renewed_certificates(&self.settings, previous));
+        let certs = certs.transpose()?.unwrap_or_default();
         let uncovered = uncovered(&self.settings, &certs);
         // A certificate that lost a name must not keep the others from being renewed.
         let uncovered = [uncovered.faults, uncovered.warnings].concat();

@@ -1,5 +1,5 @@
-//! Certificate renewal: changed certificates are loaded and replace the old ones together, or not at all
-//! on an error. Each scan of their files also warns of certificates that are about to expire.
+//! Certificate renewal: changed certificates are loaded and replace the old ones, except those that cannot be
+//! read, which are reported. Each scan of their files also warns of certificates that are about to expire.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -179,11 +179,15 @@ mod tests {
 
     impl RenewalFixture {
         fn new(name: &str) -> Self {
+            Self::with_config(name, CONFIG)
+        }
+
+        fn with_config(name: &str, config: &str) -> Self {
             let name = format!("tidegate-renewal-{name}-{}", std::process::id());
             let folder = std::env::temp_dir().join(name);
             fs::create_dir_all(&folder).unwrap();
             let path = folder.join("proxy.toml");
-            fs::write(&path, CONFIG).unwrap();
+            fs::write(&path, config).unwrap();
             write(&folder, &pair());
             let settings = Settings::load(&path).unwrap();
             let ticketer = ticketer().unwrap();
@@ -256,6 +260,38 @@ mod tests {
         fs::write(fixture.folder.join("key.pem"), "").unwrap();
         assert_eq!(fixture.scan().await, (2, 2, 1));
         assert_eq!(fixture.scan().await, (2, 3, 1));
+    }
+
+    // Requirements: CK06.
+    #[tokio::test(start_paused = true)]
+    async fn unusable_certificate_does_not_keep_others_from_renewal() {
+        let other = "[[certificate]]\nchain = \"other/chain.pem\"\nkey = \"other/key.pem\"\n";
+        let folder =
+            std::env::temp_dir().join(format!("tidegate-renewal-both-{}", std::process::id()));
+        fs::create_dir_all(folder.join("other")).unwrap();
+        write(&folder.join("other"), &pair());
+        let mut fixture = RenewalFixture::with_config("both", &format!("{CONFIG}{other}"));
+        let states = |fixture: &RenewalFixture| {
+            fixture.state.snapshot().certs().unwrap().file_states().to_vec()
+        };
+        let before = states(&fixture);
+        let kept = fixture.state.snapshot().certs().unwrap().validities()[0].clone();
+        fs::remove_file(folder.join("key.pem")).unwrap();
+        write(&folder.join("other"), &pair());
+        assert_eq!(fixture.scan().await, (2, 0, 1));
+        let after = states(&fixture);
+        assert_eq!((after.len(), after[0]), (2, before[0]));
+        assert_ne!(after[1], before[1]);
+        let snapshot = fixture.state.snapshot();
+        assert_eq!(snapshot.certs().unwrap().validities()[0], kept);
+        assert_eq!(snapshot.certs().unwrap().listed().filter(|(_, key)| key.is_some()).count(), 2);
+        // Then it is reported, once.
+        assert_eq!(fixture.scan().await, (2, 0, 1));
+        for _ in 0..3 {
+            assert_eq!(fixture.scan().await, (2, 1, 1));
+        }
+        write(&folder, &pair());
+        assert_eq!(fixture.scan().await, (3, 1, 2));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! Watches the files that the active snapshot was built from. They are examined every 10 s, through
 //! symbolic links, in a blocking thread: a slow disk must not delay signals. Changed files are loaded and
-//! replace the old ones together, or not at all on an error.
+//! replace the old ones; what happens on an error is up to the kind of files.
 
 use std::collections::HashSet;
 use std::sync::Arc;

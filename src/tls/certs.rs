@@ -64,6 +64,37 @@ impl CertTable {
         if errors.is_empty() { Ok(table) } else { Err(errors) }
     }
 
+    /// Reads every chain and key again. A certificate that cannot be used is taken from the `previous` table, which
+    /// has the same settings, so that it does not keep the others from being renewed. Also returns the problems.
+    pub fn renew(
+        certificates: &[CertificateSettings],
+        previous: &Self,
+    ) -> (Self, Vec<LateDiagnostic>) {
+        let mut table = Self::default();
+        let mut errors = Vec::new();
+        for (index, certificate) in certificates.iter().enumerate() {
+            if let Err(problems) = table.add(certificate.clone(), Some(previous)) {
+                errors.extend(problems);
+                table.keep(index, certificate.default, previous);
+            }
+        }
+        (table, errors)
+    }
+
+    /// Takes a certificate that cannot be read again from the previous table. The state of its files is the previous
+    /// one as well: they are read again as long as they differ from it.
+    fn keep(&mut self, index: usize, default: bool, previous: &Self) {
+        self.files.push(previous.files.get(index).copied().unwrap_or_default());
+        self.states.extend(previous.states.iter().filter(|state| state.index == index).cloned());
+        let of = format!("certificate[{index}].");
+        let warnings = previous.warnings.iter().filter(|warning| warning.key.starts_with(&of));
+        self.warnings.extend(warnings.cloned());
+        if let Some((_, key)) = previous.keys.iter().find(|(position, _)| *position == index) {
+            // It was accepted before.
+            let _ = self.insert(index, key.clone(), default);
+        }
+    }
+
     /// Reads one more certificate.
     fn add(
         &mut self,
@@ -82,12 +113,14 @@ impl CertTable {
             problem,
         };
         let insert = |pair: CertPair| {
+            let certified = Arc::new(pair.key);
+            self.insert(index, certified.clone(), default).map_err(|problem| vec![problem])?;
             let key = format!("certificate[{index}].chain");
-            self.states.extend(state(index, key, &pair.key));
+            self.states.extend(state(index, key, &certified));
             self.files.push(pair.files);
-            let slow = pair::slow_rsa(&source, &*pair.key.key);
+            let slow = pair::slow_rsa(&source, &*certified.key);
             self.warnings.extend(pair.warnings.into_iter().chain(slow).map(diagnostic));
-            self.insert(index, Arc::new(pair.key), default).map_err(|problem| vec![problem])
+            Ok(())
         };
         let added = pair::read(&source).and_then(insert);
         added.map_err(|problems| problems.into_iter().map(diagnostic).collect())

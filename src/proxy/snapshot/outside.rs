@@ -65,6 +65,22 @@ pub fn certificates(
     Ok(certs)
 }
 
+/// The same, read again. A certificate of the file that cannot be read is taken from the `previous` table.
+///
+/// # Errors
+/// All problems of their files, if nothing else has changed: the others become active first.
+pub fn renewed_certificates(
+    settings: &Settings,
+    previous: &CertTable,
+) -> Result<CertTable, Vec<LateDiagnostic>> {
+    let (mut certs, errors) = CertTable::renew(&settings.certificates, previous);
+    if let Some(acme) = &settings.acme {
+        certs.order_uncovered(acme, &settings.routes, Some(previous));
+    }
+    let is_changed = certs.file_states() != previous.file_states();
+    if errors.is_empty() || is_changed { Ok(certs) } else { Err(errors) }
+}
+
 /// The keys of the pin cookie of each pool, if it has one.
 fn pin_keys(settings: &Settings, errors: &mut Vec<LateDiagnostic>) -> Vec<Option<PinKeys>> {
     let keys = |(index, pool): (usize, &Arc<PoolSettings>)| {

@@ -75,6 +75,22 @@ async fn full_disk_keeps_the_stored_certificate() {
     bed.wait_until_served(&proxy, last).await;
 }
 
+// Requirements: CK10.
+#[tokio::test]
+async fn unreadable_file_of_the_operator_does_not_delay_an_issued_certificate() {
+    let bed = AcmeBed::new().await;
+    let files = "[[certificate]]\nchain = \"chain.pem\"\nkey = \"key.pem\"\n\
+                 [[route]]\nhost = \"localhost\"\norigins = [\"*\"]\nbackends = [\"127.0.0.1:1\"]\n";
+    let proxy = bed.start(files).await;
+    bed.wait_until_served(&proxy, 1).await;
+    fs::remove_file(proxy.folder().join("key.pem")).unwrap();
+    renew(&proxy).await;
+    bed.wait_until_served(&proxy, 2).await;
+    let rejected = logged(&proxy, "changed certificates rejected").await;
+    assert_eq!(rejected["level"], "ERROR", "{rejected}");
+    assert!(contains(&rejected, "key.pem"), "{rejected}");
+}
+
 #[tokio::test]
 async fn folder_that_is_missing_is_created_or_reported() {
     let bed = AcmeBed::new().await;
