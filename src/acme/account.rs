@@ -80,8 +80,17 @@ pub async fn open(
         None => register(&mut client, settings, files).await?,
         Some(url) if record.email != settings.email => {
             let contact = json!({ "contact": contact(settings) });
-            client.post::<IgnoredAny>(&url, Some(&contact)).await?;
-            files.store(&AccountRecord { email: settings.email.clone(), ..record })?;
+            match client.post::<IgnoredAny>(&url, Some(&contact)).await {
+                Ok(_) => {
+                    files.store(&AccountRecord { email: settings.email.clone(), ..record })?;
+                }
+                Err(failure) => {
+                    if !renew(&mut client, settings, files, &failure).await? {
+                        // The next order tries it again. This one does not need it.
+                        warn!(error = %failure, "acme.email cannot be changed at the authority");
+                    }
+                }
+            }
         }
         Some(_) => {}
     }
@@ -92,7 +101,7 @@ pub async fn open(
 ///
 /// # Errors
 /// The authority rejects the account, or its files cannot be written.
-pub async fn register(
+async fn register(
     client: &mut AcmeClient,
     settings: &AcmeSettings,
     files: &AccountFiles,
@@ -126,8 +135,29 @@ pub async fn register(
     Ok(())
 }
 
+/// Registers a new account if a request failed because the authority no longer has the present one, or no longer
+/// accepts it. Returns whether that was so.
+///
+/// # Errors
+/// As [`register`].
+pub async fn renew(
+    client: &mut AcmeClient,
+    settings: &AcmeSettings,
+    files: &AccountFiles,
+    failure: &AcmeFailure,
+) -> Result<bool, AcmeFailure> {
+    if failure.kind == NO_ACCOUNT {
+        register(client, settings, files).await?;
+    } else if failure.kind == UNAUTHORIZED && is_deactivated(client, files).await {
+        replace(client, settings, files).await?;
+    } else {
+        return Ok(false);
+    }
+    Ok(true)
+}
+
 /// Whether the authority no longer accepts the account, because it was deactivated (RFC 8555 7.3.6).
-pub async fn is_deactivated(client: &mut AcmeClient, files: &AccountFiles) -> bool {
+async fn is_deactivated(client: &mut AcmeClient, files: &AccountFiles) -> bool {
     let Ok(AccountRecord { url: Some(url), .. }) = files.record() else { return false };
     let read = client.post::<IgnoredAny>(&url, None).await;
     read.is_err_and(|failure| failure.kind == UNAUTHORIZED)
@@ -137,7 +167,7 @@ pub async fn is_deactivated(client: &mut AcmeClient, files: &AccountFiles) -> bo
 ///
 /// # Errors
 /// As [`register`].
-pub async fn replace(
+async fn replace(
     client: &mut AcmeClient,
     settings: &AcmeSettings,
     files: &AccountFiles,
@@ -167,6 +197,6 @@ fn mac_key(path: &Path) -> Result<Vec<u8>, AcmeFailure> {
 }
 
 /// The type of the problem of a deactivated account.
-pub const UNAUTHORIZED: &str = "unauthorized";
+const UNAUTHORIZED: &str = "unauthorized";
 /// The type of the problem of an account that the authority does not have.
-pub const NO_ACCOUNT: &str = "accountDoesNotExist";
+const NO_ACCOUNT: &str = "accountDoesNotExist";

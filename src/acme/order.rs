@@ -175,19 +175,9 @@ impl OrderSteps<'_, '_> {
         let OrderContext { settings, account, .. } = self.context;
         let url = self.client.directory.new_order.clone();
         let mut received = self.client.post::<AcmeOrder>(&url, Some(payload)).await;
-        let kind = received.as_ref().err().map_or("", |failure| &failure.kind);
-        let again = if kind == account::NO_ACCOUNT {
-            account::register(self.client, settings, account).await?;
-            true
-        } else if kind == account::UNAUTHORIZED
-            && account::is_deactivated(self.client, account).await
+        if let Err(failure) = &received
+            && account::renew(self.client, settings, account, failure).await?
         {
-            account::replace(self.client, settings, account).await?;
-            true
-        } else {
-            false
-        };
-        if again {
             received = self.client.post::<AcmeOrder>(&url, Some(payload)).await;
         }
         let received = received?;

@@ -157,6 +157,39 @@ async fn deactivated_account_is_replaced_and_reported() {
 
 // Requirements: CK10.
 #[tokio::test]
+async fn changed_email_does_not_fail_an_order() {
+    let bed = AcmeBed::new().await;
+    drop(bed.start_and_issue().await);
+    // Deactivated, forgotten, and rejected for another reason.
+    bed.ca.deactivate_accounts();
+    let proxy = bed.start("email = \"first@a.example\"\n").await;
+    renew(&proxy).await;
+    bed.wait_until_served(&proxy, 2).await;
+    drop(proxy);
+    assert_eq!(bed.ca.with_data(|data| data.accounts.len()), 2);
+    bed.ca.with_data(|data| data.accounts.clear());
+    let proxy = bed.start("email = \"second@a.example\"\n").await;
+    renew(&proxy).await;
+    bed.wait_until_served(&proxy, 3).await;
+    drop(proxy);
+    let contact = |bed: &AcmeBed| bed.ca.with_data(|data| data.accounts[0].contact.to_string());
+    assert_eq!(contact(&bed), "[\"mailto:second@a.example\"]");
+    let words = "the contact has an invalid domain";
+    let rejected = Fault::Problem(Problem::new(400, "invalidContact", words));
+    bed.ca.fail_always(Step::Account, Some(rejected));
+    let proxy = bed.start("email = \"third@a.example\"\n").await;
+    renew(&proxy).await;
+    let record = logged(&proxy, words).await;
+    assert_eq!(record["level"], "WARN", "{record}");
+    bed.wait_until_served(&proxy, 4).await;
+    bed.ca.fail_always(Step::Account, None);
+    renew(&proxy).await;
+    bed.wait_until_served(&proxy, 5).await;
+    assert_eq!(contact(&bed), "[\"mailto:third@a.example\"]");
+}
+
+// Requirements: CK10.
+#[tokio::test]
 async fn slow_ca_keeps_the_old_certificate_meanwhile() {
     let bed = AcmeBed::new().await;
     let proxy = bed.start_and_issue().await;
