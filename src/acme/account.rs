@@ -45,7 +45,7 @@ impl AccountFiles {
         self.0.join("account.key")
     }
 
-    /// The key of the account, which is made if there is none. May block.
+    /// The key of the account, which is made if there is none: then the account is not registered. May block.
     fn key(&self) -> Result<AccountKey, AcmeFailure> {
         let path = self.key_path();
         let named =
@@ -54,6 +54,11 @@ impl AccountFiles {
             Some(pem) => AccountKey::from_pem(&String::from_utf8_lossy(&pem)).map_err(named),
             None => {
                 let key = AccountKey::generate().map_err(named)?;
+                // Before the key, so that no crash leaves the URL of the lost key's account with it.
+                let record = self.record()?;
+                if record.url.is_some() {
+                    self.store(&AccountRecord { url: None, ..record })?;
+                }
                 storage::write(&path, key.pem().as_bytes())?;
                 Ok(key)
             }
@@ -70,8 +75,8 @@ pub async fn open(
     settings: &AcmeSettings,
     files: &AccountFiles,
 ) -> Result<AcmeClient, AcmeFailure> {
-    let record = files.record()?;
     let key = files.key()?;
+    let record = files.record()?;
     let is_known = record.directory == settings.directory;
     let account = record.url.clone().filter(|_| is_known);
     let mut client =

@@ -157,6 +157,17 @@ async fn deactivated_account_is_replaced_and_reported() {
 
 // Requirements: CK10.
 #[tokio::test]
+async fn lost_account_key_is_replaced_with_its_account() {
+    let bed = AcmeBed::new().await;
+    let proxy = bed.start_and_issue().await;
+    fs::remove_file(bed.account_folder().join("account.key")).unwrap();
+    renew(&proxy).await;
+    bed.wait_until_served(&proxy, 2).await;
+    assert_eq!(bed.ca.with_data(|data| data.accounts.len()), 2);
+}
+
+// Requirements: CK10.
+#[tokio::test]
 async fn changed_email_does_not_fail_an_order() {
     let bed = AcmeBed::new().await;
     drop(bed.start_and_issue().await);
