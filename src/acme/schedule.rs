@@ -33,7 +33,7 @@ pub fn order_time(facts: &CertFacts<'_>, now: u64) -> u64 {
     let is_in_use = record.valid_until <= until;
     let other_directory = !record.directory.is_empty() && record.directory != facts.directory;
     if other_directory || !facts.covers_names {
-        return after_last(if is_in_use { SWAP_SECONDS.min(lifetime / 3) } else { unused });
+        return after_last(if is_in_use { OTHERS_SECONDS.min(lifetime / 3) } else { unused });
     }
     let planned = match &record.renewal_window {
         Some(window) => suggested(window, facts.spread).min(until - lifetime / 6),
@@ -135,6 +135,10 @@ const DAY: u64 = 86_400;
 const RATE_LIMITED: &str = "rateLimited";
 /// How soon an issued certificate is in use, at the latest.
 const SWAP_SECONDS: u64 = 60;
+/// How soon a certificate for other names, or of another directory, is replaced; a third of its lifetime if that is
+/// less. Processes with one folder and different settings replace each other's certificates, and authorities limit
+/// their number: Let's Encrypt issues 50 per registered domain in a week.
+const OTHERS_SECONDS: u64 = 3600;
 /// How soon a certificate may be renewed, whatever the authority suggests; a third of its lifetime if that is less.
 const RENEWED_SECONDS_MIN: u64 = 6 * 3600;
 
@@ -240,6 +244,29 @@ mod tests {
         assert_eq!(order_time(&other_names, NOW), NOW + 6 * 3600);
         // The first one; its files may also have been deleted.
         assert_eq!(order_time(&facts(&valid(NOW), None), NOW), NOW + 6 * 3600);
+    }
+
+    #[test]
+    fn processes_with_different_settings_order_once_an_hour() {
+        let valid = |at, seconds| {
+            let record = CertRecord { valid_from: at, valid_until: at + seconds, ..issued(at) };
+            (record, Some((at, at + seconds)))
+        };
+        for (lifetime, pause) in [(90 * DAY, 3600), (6 * DAY, 3600), (60, 20)] {
+            // Another process has just ordered what both of them use.
+            let (record, validity) = valid(NOW, lifetime);
+            let good = facts(&record, validity);
+            for facts in [
+                CertFacts { covers_names: false, ..good },
+                CertFacts { directory: "https://other", ..good },
+            ] {
+                assert_eq!(order_time(&facts, NOW), NOW + pause, "{lifetime}");
+            }
+        }
+        // Names that are changed later are ordered at once.
+        let (record, validity) = valid(NOW - 3600, 90 * DAY);
+        let changed = CertFacts { covers_names: false, ..facts(&record, validity) };
+        assert!(order_time(&changed, NOW) <= NOW);
     }
 
     #[test]
