@@ -2,11 +2,13 @@
 //! `HOOK clean NAME VALUE`.
 
 use std::path::Path;
+use std::pin::pin;
 use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
-use tokio::process::Command;
+use tokio::process::{ChildStderr, Command};
+use tokio::select;
 use tokio::time::timeout;
 
 use super::failure::AcmeFailure;
@@ -30,17 +32,19 @@ pub async fn run(hook: &Path, action: &str, name: &str, value: &str) -> Result<(
         .spawn()
         .map_err(|error| failure(format!("cannot start it: {error}")))?;
     let stderr = child.stderr.take();
+    let mut output = Vec::new();
     let running = async {
-        let mut output = Vec::new();
-        if let Some(stderr) = stderr {
-            // The hook is never blocked by what it writes: the rest is read and dropped.
-            let mut kept = stderr.take(OUTPUT_BYTES_MAX);
-            let _ = kept.read_to_end(&mut output).await;
-            let _ = tokio::io::copy(&mut kept.into_inner(), &mut tokio::io::sink()).await;
+        let mut reading = pin!(read(stderr, &mut output));
+        select! {
+            () = &mut reading => child.wait().await,
+            status = child.wait() => {
+                // A process that the hook has left may keep its output open.
+                let _ = timeout(OUTPUT_TIMEOUT, reading).await;
+                status
+            }
         }
-        (child.wait().await, output)
     };
-    let (status, output) = timeout(HOOK_TIMEOUT, running)
+    let status = timeout(HOOK_TIMEOUT, running)
         .await
         .map_err(|_| failure(format!("it did not end within {} s", HOOK_TIMEOUT.as_secs())))?;
     let status = status.map_err(|error| failure(error.to_string()))?;
@@ -52,6 +56,43 @@ pub async fn run(hook: &Path, action: &str, name: &str, value: &str) -> Result<(
     Err(failure(format!("{status}: {}", one_line(line))))
 }
 
+/// Reads everything, so that the hook is never blocked by what it writes, and keeps the first part.
+async fn read(stderr: Option<ChildStderr>, output: &mut Vec<u8>) {
+    let Some(stderr) = stderr else { return };
+    let mut kept = stderr.take(OUTPUT_BYTES_MAX);
+    let _ = kept.read_to_end(output).await;
+    let _ = tokio::io::copy(&mut kept.into_inner(), &mut tokio::io::sink()).await;
+}
+
 /// A hook may wait until the record can be seen everywhere.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long its last output is read after its end.
+const OUTPUT_TIMEOUT: Duration = Duration::from_millis(100);
 const OUTPUT_BYTES_MAX: u64 = 16 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn process_that_the_hook_leaves_is_not_waited_for() {
+        let name = format!("tidegate-hook-pid-{}", std::process::id());
+        let pid_file = std::env::temp_dir().join(name);
+        // Called as `sh -c SCRIPT VALUE`. The process keeps the output open for longer than the hook may run.
+        let script = "sleep 600 & echo $! >\"$0\"; echo 'no such zone' >&2; exit 3";
+        let value = pid_file.to_str().unwrap();
+        let ended = run(Path::new("/bin/sh"), "-c", script, value).await;
+        let pid = std::fs::read_to_string(&pid_file).unwrap();
+        let killed = std::process::Command::new("kill").arg(pid.trim()).status().unwrap();
+        std::fs::remove_file(&pid_file).unwrap();
+        assert!(killed.success(), "the process has ended");
+        let text = ended.unwrap_err().text;
+        assert!(text.ends_with("exit status: 3: no such zone"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn hook_that_writes_much_is_not_blocked() {
+        let script = "head -c 1000000 /dev/zero >&2";
+        run(Path::new("/bin/sh"), "-c", script, "").await.unwrap();
+    }
+}
