@@ -13,6 +13,8 @@ const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 const START: u64 = 20_000 * DAY;
+/// More than in any run without a fault; with one, there may be one in each second of months.
+const ATTEMPTS_MAX: usize = 10_000;
 const DIRECTORY: &str = "https://ca.example/directory";
 
 /// What goes wrong from one moment to another, in true time.
@@ -116,6 +118,7 @@ impl Simulation {
 
     fn attempt(&mut self) {
         self.attempts.push(self.now);
+        assert!(self.attempts.len() < ATTEMPTS_MAX, "one attempt after the other");
         self.random = (self.random * 997.0 + 0.618).fract();
         let clock = self.clock();
         let outage = self.outages.iter().find(|of| (of.from..of.until).contains(&self.now));

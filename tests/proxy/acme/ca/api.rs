@@ -76,7 +76,8 @@ pub fn respond(
         Step::Challenge => orders::challenge(&signed()?, &request.path, state),
         Step::Finalize => orders::finalize(&signed()?, number(&request.path)?, state),
         Step::Certificate => orders::certificate(&signed()?, number(&request.path)?, state),
-        Step::Validation => Err(Problem::malformed("not a resource for POST")),
+        // No request leads to it.
+        Step::Validation => Err(Problem::malformed("not a resource")),
     }
 }
 

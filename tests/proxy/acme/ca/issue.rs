@@ -55,6 +55,7 @@ pub struct Wanted {
     /// The account's key, which the certificate must not have (RFC 8555 11.1).
     pub account_key: Vec<u8>,
     pub lifetime: Duration,
+    pub age: Duration,
     pub wrong: Option<WrongChain>,
 }
 
@@ -157,7 +158,7 @@ impl Signer {
         let day = Duration::from_secs(24 * 60 * 60);
         let (from, until) = match wanted.wrong {
             Some(WrongChain::Expired) => (now() - 30 * day, now() - day),
-            _ => (now(), now() + wanted.lifetime),
+            _ => (now() - wanted.age, now() - wanted.age + wanted.lifetime),
         };
         (params.not_before, params.not_after) = (from.into(), until.into());
         params

@@ -200,7 +200,13 @@ pub fn finalize(signed: &Signed, number: usize, state: &CaState) -> Result<CaRes
     let account_key = data.accounts[order.account].key.point()?;
     let wrong =
         (!data.settings.wrong_chains.is_empty()).then(|| data.settings.wrong_chains.remove(0));
-    let wanted = issue::Wanted { names, account_key, lifetime: data.settings.lifetime, wrong };
+    let wanted = issue::Wanted {
+        names,
+        account_key,
+        lifetime: data.settings.lifetime,
+        age: data.settings.age,
+        wrong,
+    };
     let issued = state.signer.issue(&request, wanted, number)?;
     let certificate = data.issued.len();
     data.issued.push(issued);

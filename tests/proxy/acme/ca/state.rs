@@ -17,8 +17,10 @@ use super::script::{Fault, Script, Step};
 
 /// What a test may choose about the CA, at any time.
 pub struct Settings {
-    /// How long certificates are valid, from their issue on.
+    /// How long certificates are valid in all.
     pub lifetime: Duration,
+    /// How much of it has passed when they are issued.
+    pub age: Duration,
     /// Secrets for external account binding, by their key identifier. Required unless empty.
     pub external_accounts: BTreeMap<String, Vec<u8>>,
     /// The certificate profiles that clients may choose.
@@ -116,6 +118,7 @@ impl CaState {
     pub fn new(base: String) -> Self {
         let settings = Settings {
             lifetime: Duration::from_secs(90 * 24 * 60 * 60),
+            age: Duration::ZERO,
             external_accounts: BTreeMap::new(),
             profiles: Vec::new(),
             challenges: vec!["tls-alpn-01", "http-01", "dns-01"],
