@@ -1,8 +1,8 @@
 //! Connections that carry no tunnel yet, and which of them is closed when a new one finds no place.
 //!
 //! A connection that has asked for nothing is closed first: one of the client that has the most of them, its
-//! oldest; if that is young, the oldest of all. Connections that wait for their next request come after those, and a connection whose request is being
-//! answered is never closed.
+//! oldest; if that is young, the oldest of all. Connections that wait for their next request come after those, and
+//! a connection whose request is being answered is never closed.
 //!
 //! | state | event | next |
 //! | --- | --- | --- |

@@ -236,7 +236,8 @@ impl IntoIterator for PoolBackends<'_> {
 
 impl Pool {
     /// Builds a pool. `state` is that of the same pool in other routes and in the previous snapshot, `names` are those in
-    /// the list whose addresses are backends; `carried` returns the state of a backend that already exists in another route or in the previous snapshot.
+    /// the list whose addresses are backends; `carried` returns the state of a backend that already exists in another
+    /// route or in the previous snapshot.
     pub fn new(
         settings: &PoolSettings,
         state: Arc<ChoiceState>,
