@@ -6,9 +6,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
+use crate::support::http2::{Http2Client, http2_proxy};
 use crate::support::{
-    Backend, BackendEvent, Client, HANDSHAKE, Proxy, connect, exchange, read_response, read_to_end,
-    route, upgrade, within_timeout,
+    Backend, BackendEvent, Client, HANDSHAKE, MockBackend, Proxy, close_normally, connect,
+    exchange, read_response, read_to_end, route, upgrade, within_timeout,
 };
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -128,6 +129,28 @@ async fn client_with_its_share_leaves_room_for_others() {
     assert!(is_open(&mut idle).await, "nothing is closed for it");
     idle.write_all(long.as_bytes()).await.unwrap();
     backend.bytes().await;
+}
+
+#[tokio::test]
+async fn http2_connection_with_a_tunnel_does_not_count() {
+    let backend = MockBackend::new().await;
+    let config = route(&[backend.address()], "[concurrency]\npending_memory = \"1MiB\"\n");
+    let proxy = http2_proxy(&config).await;
+    let client = Client::new(&proxy).await;
+    let mut open = Vec::new();
+    // At 42 KiB each, there would be memory for 24.
+    for _ in 0..40 {
+        let mut http2 = Http2Client::connect(&client).await;
+        let tunnel = http2.tunnel("/ws").await;
+        open.push((http2, tunnel, backend.accept().await));
+    }
+    // Each counts again without its tunnel.
+    let mut idle = Vec::new();
+    for (http2, tunnel, stream) in open {
+        close_normally(tunnel, stream).await;
+        idle.push(http2);
+    }
+    proxy.end_record("shed").await;
 }
 
 /// Whether the proxy has not closed this connection, on which it sends nothing.
