@@ -3,7 +3,7 @@
 //! [`RequestLog::aborted`]; if the client disconnects before there is a response, the record is written when the log is dropped.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper::header::HeaderName;
 use hyper::{HeaderMap, Request, StatusCode};
@@ -47,6 +47,8 @@ pub struct RequestLog {
     forwarded_invalid: Option<Box<str>>,
     dropped_headers: Option<Box<str>>,
     detail: Option<Box<str>>,
+    /// When the backend had accepted the connection, or had kept it since another request.
+    connected: Option<Instant>,
     redact: Arc<[String]>,
     /// Generation of the snapshot that handles the request.
     pub generation: u64,
@@ -80,6 +82,7 @@ impl RequestLog {
             forwarded_invalid: named_invalid(forwarded, &snapshot.settings.log.redact),
             dropped_headers: None,
             detail: None,
+            connected: None,
             redact: snapshot.settings.log.redact.clone(),
             generation: snapshot.generation,
             started: now(),
@@ -171,6 +174,7 @@ impl RequestLog {
             self.load = route.pool.enter(backend, choice.key);
         }
         self.backend = Some(backend.clone());
+        self.connected = Some(now());
     }
 
     /// Adds the pin cookie of the backend that answered to its response, if the client needs it.
@@ -267,6 +271,24 @@ impl RequestLog {
         self.record(&RejectReason::ResponseAborted(status, cause), setting, Some(progress));
     }
 
+    /// For a client that left: how long its backend had not responded. After a handshake it counts as a failure of the
+    /// backend if that was long, since most clients of a backend that hangs do not wait for `timeouts.response_header`. How
+    /// long a plain request takes is up to the application (long polls).
+    fn note_silent_backend(&mut self) {
+        let Some(connected) = self.connected else { return };
+        let waited = now().duration_since(connected);
+        self.set_detail(format!(
+            "the client disconnected after the backend had not responded for {:.1} s",
+            waited.as_secs_f64()
+        ));
+        if let (Some(route), Some(backend), false) = (&self.route, &self.backend, self.is_plain)
+            && waited >= SILENT_MIN
+        {
+            self.is_logged = true;
+            route.pool.record_silence(backend, self.connection.client.key, waited);
+        }
+    }
+
     fn record(
         &self,
         reason: &RejectReason,
@@ -315,11 +337,15 @@ fn named_invalid(forwarded: &Forwarded, redact: &[String]) -> Option<Box<str>> {
 impl Drop for RequestLog {
     fn drop(&mut self) {
         if self.pending {
+            self.note_silent_backend();
             self.record(&RejectReason::ClientDisconnected, DecidingSetting::default(), None);
         }
     }
 }
 
+/// From when on a backend counts as failed that does not respond to a handshake whose client leaves. Less than the 10 s that
+/// clients commonly wait (Node's `ws` if told to, Python's `websockets`), and more than an upgrade takes anywhere.
+const SILENT_MIN: Duration = Duration::from_secs(5);
 /// Maximum names of dropped headers in a record.
 const DROPPED_NAMES_MAX: usize = 8;
 /// Maximum bytes of each.

@@ -27,6 +27,17 @@ pub fn backend_connect_failed(id: &str, route: &str, error: &dyn fmt::Display, i
     }
 }
 
+/// Logs that a client left after a backend had not responded to its handshake for this long. Callers log it at most once
+/// a minute for each backend.
+pub fn backend_silent(id: &str, route: &str, waited: Duration) {
+    warn!(
+        route,
+        backend = id,
+        waited_ms = waited.as_millis() as u64,
+        "clients leave before the backend responds to their handshakes: it accepts connections, but may hang"
+    );
+}
+
 /// Logs that a backend accepted no connection in time while it waits for the rest of this many request bodies. Callers
 /// log it at most once a minute for each backend.
 pub fn backend_held(id: &str, route: &str, uploads: u64) {

@@ -39,12 +39,16 @@ pub struct ResponseHealth {
     routes: Mutex<Vec<Weak<BackendCounts>>>,
     /// When it was last logged that the pool does not allow an ejection.
     pub refusal_logged: OnceAMinute,
+    /// When it was last logged that clients left before the backend responded.
+    pub silence_logged: OnceAMinute,
 }
 
 #[derive(Debug, Default)]
 struct ResponseState {
     handshakes: ResponseWindow,
     plain: ResponseWindow,
+    /// Why the last failed handshake failed.
+    handshake_cause: Option<RejectReason>,
     ejection: Option<Ejection>,
     /// The last ejection that has ended.
     previous: Option<Ejection>,
@@ -101,6 +105,17 @@ impl ResponseHealth {
         self.lock().ejection
     }
 
+    /// The number of clients whose last handshakes failed and why the last one did, if none of them, and of any other
+    /// client since, had a valid response.
+    pub fn failing_handshakes(&self, now: Instant) -> Option<(usize, RejectReason)> {
+        if !self.is_watched.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut state = self.lock();
+        let clients = state.handshakes.all_failing(now)?;
+        state.handshake_cause.map(|cause| (clients, cause))
+    }
+
     /// Records a valid response to this client.
     pub fn record_success(&self, kind: ResponseKind, client: ClientKey, now: Instant) {
         if !self.is_watched.load(Ordering::Relaxed) {
@@ -126,6 +141,9 @@ impl ResponseHealth {
         let mut state = self.lock();
         self.is_watched.store(true, Ordering::Relaxed);
         state.is_returning = false;
+        if kind == ResponseKind::Handshake {
+            state.handshake_cause = Some(cause);
+        }
         state.window(kind).record(client, true, now);
         let has_others = has_tunnels || state.has_others(client, now);
         let clients = state.window(kind).failing_clients(has_others, now)?;
@@ -226,6 +244,13 @@ impl ResponseWindow {
     fn has_failures(&mut self, now: Instant) -> bool {
         self.prune(now);
         self.0.iter().any(|client| client.failures > 0)
+    }
+
+    /// The number of clients whose responses fail, if those of all that are remembered do.
+    fn all_failing(&mut self, now: Instant) -> Option<usize> {
+        self.prune(now);
+        let is_failing = self.0.iter().all(|client| client.failures > 0);
+        Some(self.0.len()).filter(|clients| is_failing && *clients > 0)
     }
 
     /// The number of clients whose responses fail, if they are enough to eject the backend. `has_others` is

@@ -1,6 +1,7 @@
 //! Records how the responses of a backend end, and ejects it if too many of them fail.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -8,7 +9,8 @@ use super::ejection::{EjectionRefused, ResponseKind};
 use super::pool::{Backend, Pool};
 use crate::client::ClientKey;
 use crate::reject::RejectReason;
-use crate::telemetry::events::{backend_ejected, backend_not_ejected};
+use crate::sys::clock::now;
+use crate::telemetry::events::{backend_ejected, backend_not_ejected, backend_silent};
 
 impl Pool {
     /// Records the response of a backend of this pool to a client: valid, or failed for this reason. The
@@ -46,6 +48,16 @@ impl Pool {
         }
     }
 
+    /// Records that a client left after a backend of this pool had not responded to its handshake for `waited`, and logs it
+    /// at most once a minute.
+    pub fn record_silence(&self, backend: &Backend, client: ClientKey, waited: Duration) {
+        let cause = RejectReason::ResponseTimeout;
+        self.record_response(backend, ResponseKind::Handshake, client, Err(cause));
+        if backend.responses.silence_logged.is_due(now()) {
+            backend_silent(&backend.id, &backend.counts.route.name, waited);
+        }
+    }
+
     /// Whether at most half of the pool is ejected with this backend, and another one is available.
     fn may_eject(&self, backend: &Backend) -> bool {
         let backends = self.backends();
@@ -72,7 +84,6 @@ static EJECTING: Mutex<()> = Mutex::new(());
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::*;
     use crate::upstream::pool::SharedBackendState;

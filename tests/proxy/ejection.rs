@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::time::sleep;
 
 use crate::support::{
     Backend, Client, HANDSHAKE, Proxy, Record, read_response, read_to_end, route,
@@ -121,3 +123,43 @@ async fn last_backend_is_not_ejected() {
     assert_eq!(handshake(&client, 1, "").await, 101);
     assert_eq!(proxy.scrape().await.sum("tidegate_backend_ejections_total", &[]), 0.0);
 }
+
+/// Most clients of a backend that hangs leave before `timeouts.response_header`.
+#[tokio::test]
+async fn backend_that_clients_leave_counts_as_failed() {
+    let backend = Backend::raw(|_, mut stream, _| async move {
+        read_to_end(&mut stream).await;
+    })
+    .await;
+    let proxy = Proxy::with_backends(&[backend.address]).await;
+    let client = Client::new(&proxy).await;
+    let mut waiting = Vec::new();
+    for (host, request) in [(1, HANDSHAKE), (2, HANDSHAKE), (3, GET)] {
+        let mut stream = client.connect_plain_from([127, 0, 12, host]).await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        waiting.push(stream);
+    }
+    // How long they wait is what counts.
+    sleep(Duration::from_millis(5_500)).await;
+    drop(waiting);
+    for host in 1..=3 {
+        let address = format!("127.0.12.{host}:");
+        let is_of_client =
+            |r: &Record| r["client"].as_str().unwrap_or_default().starts_with(&address);
+        let record = proxy.record("its record", is_of_client).await;
+        let detail = record["detail"].as_str().unwrap();
+        assert_eq!(
+            (&record["end"], &record["by"]),
+            (&"client_disconnected".into(), &"client".into())
+        );
+        assert!(detail.contains("after the backend had not responded for 5."), "{detail}");
+    }
+    proxy.record("the warning", |r| is_of(r, "clients leave before", backend.address)).await;
+    let problem = |s: &Record| s["pools"][0]["backends"][0]["problem"].clone();
+    let status = proxy.status("failures", |s| !problem(s).is_null()).await;
+    let expected =
+        "the last handshakes of 2 clients failed: timeout waiting for the backend's response";
+    assert_eq!(problem(&status), expected, "the plain request may be a long poll");
+}
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";

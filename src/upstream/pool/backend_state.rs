@@ -46,7 +46,7 @@ impl Backend {
         self.health.recovered_at().max(self.responses.recovered_at()).max(probed)
     }
 
-    /// Why it is not up, as far as known: what failed, and what ends it.
+    /// What failed last, although it may still be up, and what ends it.
     pub fn problem(&self) -> Option<String> {
         if let Some((probe, cause)) = self.probe.as_ref().and_then(|p| Some((p, p.cause()?))) {
             return Some(format!("{} probe failed: {cause}", probe.settings.kind.as_str()));
@@ -60,7 +60,11 @@ impl Backend {
             false if self.shown_state() == BackendState::Down => {
                 "the last connection attempt failed"
             }
-            false => return None,
+            false => {
+                let (clients, cause) = self.responses.failing_handshakes(Instant::now())?;
+                let of = if clients == 1 { "1 client" } else { &format!("{clients} clients") };
+                return Some(format!("the last handshakes of {of} failed: {cause}"));
+            }
         };
         Some(text.to_owned())
     }

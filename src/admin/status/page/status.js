@@ -319,6 +319,9 @@
       const present = pool.backends.filter((backend) => backend.state !== "absent").length;
       if (down.length === present) add("bad", `Route ${pool.route}: no backend is up (${down.join(", ")}).`);
       else if (down.length) add("warn", `Route ${pool.route}: down: ${down.join(", ")}.`);
+      for (const backend of pool.backends.filter((of) => of.problem && of.state === "up")) {
+        add("warn", `Route ${pool.route}: ${backend.id}: ${backend.problem}.`);
+      }
       for (const name of pool.names.filter((of) => of.problem)) {
         add("warn", `Route ${pool.route}: ${name.name}: ${name.problem}. In use: ${count(name.addresses, "address", "addresses")} of the last answer.`);
       }
