@@ -73,7 +73,7 @@ impl Connector<'_> {
     ///
     /// A backend that refuses the connection or exceeds its share of the time is counted as failed, and
     /// the next one is tried. Every attempt except the last gets half of the remaining time, so that one
-    /// unresponsive machine does not use up all of it.
+    /// unresponsive machine does not use up all of it. After [`ATTEMPTS_MAX`] attempts there is no other.
     ///
     /// # Errors
     /// With [`RejectReason::ConnectTimeout`] when the time is up, [`RejectReason::NoBackend`] when no backend
@@ -121,6 +121,7 @@ impl Connector<'_> {
         let mut started = Instant::now();
         let deadline = started + self.limit;
         let mut failed = ConnectError::new();
+        let mut attempts_left = ATTEMPTS_MAX;
         for (index, backend) in self.order.iter().enumerate() {
             // The first one was entered when it was chosen.
             let load = if index == 0 { Ok(None) } else { enter(backend) };
@@ -128,7 +129,12 @@ impl Connector<'_> {
                 failed.push(backend, "it has its maximum number of tunnels");
                 continue;
             };
-            let until = attempt_deadline(deadline, index + 1 == self.order.len());
+            let Some(left) = attempts_left.checked_sub(1) else {
+                failed.push(backend, "not tried after 16 others");
+                break;
+            };
+            attempts_left = left;
+            let until = attempt_deadline(deadline, left == 0 || index + 1 == self.order.len());
             let error = match self.connect_backend(backend, &take, until).await {
                 Ok((link, address)) => {
                     if matches!(link, Link::New(_)) {
@@ -189,7 +195,8 @@ impl Connector<'_> {
         take: &impl Fn(&Backend, &TargetAddr) -> Option<Used>,
         until: Instant,
     ) -> io::Result<(Link<Used>, TargetAddr)> {
-        let addresses = self.targets(backend, until).await?;
+        let mut addresses = self.targets(backend, until).await?;
+        addresses.truncate(ATTEMPTS_MAX);
         let mut last = None;
         let count = addresses.len();
         for (index, address) in addresses.into_iter().enumerate() {
@@ -256,6 +263,9 @@ fn attempt_deadline(deadline: Instant, is_last: bool) -> Instant {
     let now = Instant::now();
     now + deadline.saturating_duration_since(now) / 2
 }
+
+/// Backends that are tried for one request, and addresses of each: a name may have 1,000 addresses, none of which accepts.
+const ATTEMPTS_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -467,5 +477,13 @@ mod tests {
             }
             assert_eq!(order[0].state(), state, "{errno}");
         }
+    }
+
+    #[tokio::test]
+    async fn request_tries_a_bounded_number_of_backends() {
+        let order: Vec<_> = (0..30).map(|_| backend_at(refusing_port())).collect();
+        let failed = connect(&SystemNet, &order, ClientKey::sample(1), LIMIT).await.unwrap_err();
+        let tried = order.iter().filter(|backend| backend.counts.connect_failures.get() > 0);
+        assert_eq!((failed.reason, tried.count()), (RejectReason::NoBackend, ATTEMPTS_MAX));
     }
 }
