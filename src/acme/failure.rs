@@ -3,10 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::protocol::one_line;
+
 /// Why a request or an order failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AcmeFailure {
-    /// For the operator: what failed, and what the authority says.
+    /// For the operator, on one line: what failed, and what the authority says.
     pub text: String,
     /// The type of the problem without its prefix, for example `badNonce`; empty if the authority sent none.
     pub kind: String,
@@ -29,7 +31,7 @@ impl AcmeFailure {
     /// A failure of this certificate.
     pub fn certificate(text: impl Into<String>) -> Self {
         Self {
-            text: text.into(),
+            text: one_line(&text.into()),
             kind: String::new(),
             scope: FailureScope::Certificate,
             retry_after: None,
@@ -43,7 +45,7 @@ impl AcmeFailure {
 
     /// The same failure, with what was being done.
     pub fn while_doing(mut self, what: &str) -> Self {
-        self.text = format!("{what}: {}", self.text);
+        self.text = one_line(&format!("{what}: {}", self.text));
         self
     }
 }
@@ -51,5 +53,16 @@ impl AcmeFailure {
 impl fmt::Display for AcmeFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_an_authority_is_bounded() {
+        let failure = AcmeFailure::certificate("x\n".repeat(100_000)).while_doing("ordering");
+        assert!(failure.text.len() < 700 && !failure.text.contains('\n'), "{failure}");
     }
 }

@@ -190,23 +190,22 @@ impl OrderSteps<'_, '_> {
     /// Proves control of all names of the order.
     async fn validate(&mut self, order: &AcmeOrder) -> Result<(), AcmeFailure> {
         let kind = self.context.settings.challenge;
+        let names = &self.context.certificate.names;
+        if order.authorizations.len() > names.len() {
+            let text = "the authority wants more authorizations than names were ordered";
+            return Err(AcmeFailure::certificate(text));
+        }
         let mut waiting = Vec::new();
         for url in &order.authorizations {
             let found = self.client.post::<Authorization>(url, None).await?.document;
             if found.status == AcmeStatus::Valid {
                 continue;
             }
-            let name = &found.identifier.value;
-            let challenge = found.challenges.iter().find(|of| of.kind == kind.as_str());
-            let challenge = challenge.ok_or_else(|| {
-                let offered: Vec<&str> = found.challenges.iter().map(|of| &*of.kind).collect();
-                AcmeFailure::certificate(format!(
-                    "{name}: the authority offers no {}, only {}",
-                    kind.as_str(),
-                    offered.join(", ")
-                ))
-            })?;
-            self.answer(kind, name, &challenge.token).await?;
+            let name = found.name_of(names).map_err(AcmeFailure::certificate)?.to_owned();
+            let challenge = found.challenge(kind.as_str());
+            let challenge = challenge
+                .map_err(|problem| AcmeFailure::certificate(format!("{name}: {problem}")))?;
+            self.answer(kind, &name, &challenge.token).await?;
             waiting.push((url, challenge.url.clone(), challenge.status));
         }
         for (_, challenge, _) in waiting.iter().filter(|of| of.2 == AcmeStatus::Pending) {

@@ -48,9 +48,42 @@ pub struct Authorization {
     pub challenges: Vec<Challenge>,
 }
 
-/// The name that an authorization is for, without the star of a wildcard.
+impl Authorization {
+    /// Which of the names of a certificate it is for; a wildcard is authorized without its star.
+    ///
+    /// # Errors
+    /// It is for something else. An authority must not choose the names that a DNS hook writes.
+    pub fn name_of<'n>(&self, names: &'n [String]) -> Result<&'n str, String> {
+        let Identifier { kind, value } = &self.identifier;
+        let mut bases = names.iter().map(|name| name.strip_prefix("*.").unwrap_or(name));
+        let found = bases.find(|base| kind == "dns" && value.eq_ignore_ascii_case(base));
+        found.ok_or_else(|| {
+            format!("the authority wants {kind} {value:?} authorized, which was not ordered")
+        })
+    }
+
+    /// The challenge of this kind.
+    ///
+    /// # Errors
+    /// The authority does not offer it, or its token is not base64url (RFC 8555 8.1).
+    pub fn challenge(&self, kind: &str) -> Result<&Challenge, String> {
+        let challenge = self.challenges.iter().find(|of| of.kind == kind).ok_or_else(|| {
+            let offered: Vec<&str> = self.challenges.iter().map(|of| &*of.kind).collect();
+            format!("the authority offers no {kind}, only {}", offered.join(", "))
+        })?;
+        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        match challenge.token.len() {
+            1..=TOKEN_BYTES_MAX if challenge.token.bytes().all(is_token) => Ok(challenge),
+            _ => Err(format!("the token of the {kind} challenge is not valid base64url")),
+        }
+    }
+}
+
+/// What an authorization is for, without the star of a wildcard (RFC 8555 9.7.7).
 #[derive(Clone, Debug, Deserialize)]
 pub struct Identifier {
+    #[serde(rename = "type")]
+    pub kind: String,
     pub value: String,
 }
 
@@ -118,6 +151,8 @@ pub fn one_line(text: &str) -> String {
 }
 
 const TEXT_CHARS_MAX: usize = 600;
+/// Authorities send 22 to 43.
+const TOKEN_BYTES_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -142,5 +177,44 @@ mod tests {
         for ended in ["\"deactivated\"", "\"expired\"", "\"revoked\"", "\"invalid\"", "\"new\""] {
             assert_eq!(status(ended), AcmeStatus::Invalid);
         }
+    }
+
+    fn authorization(kind: &str, value: &str, token: &str) -> Authorization {
+        let document = serde_json::json!({
+            "status": "pending",
+            "identifier": { "type": kind, "value": value },
+            "challenges": [{ "type": "dns-01", "url": "", "token": token, "status": "pending" }],
+        });
+        serde_json::from_value(document).unwrap()
+    }
+
+    #[test]
+    fn authorities_do_not_choose_names() {
+        let names = ["a.test".to_owned(), "*.b.test".to_owned()];
+        let named = |kind, value| authorization(kind, value, "x").name_of(&names).ok();
+        assert_eq!(named("dns", "a.test"), Some("a.test"));
+        assert_eq!(named("dns", "A.test"), Some("a.test"));
+        assert_eq!(named("dns", "b.test"), Some("b.test"));
+        let others = [
+            ("dns", "c.test"),
+            ("dns", "*.b.test"),
+            ("dns", "x.a.test"),
+            ("dns", "a.test 60 TXT x\nupdate delete www.a.test A\n"),
+            ("ip", "a.test"),
+        ];
+        for (kind, value) in others {
+            assert_eq!(named(kind, value), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_base64url() {
+        let is_accepted =
+            |token: &str| authorization("dns", "a.test", token).challenge("dns-01").is_ok();
+        assert!(is_accepted("LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0"));
+        for token in ["", "a/b", "../x", "a b", "a\n", "a=", &"x".repeat(257)] {
+            assert!(!is_accepted(token), "{token:?}");
+        }
+        assert!(authorization("dns", "a.test", "x").challenge("http-01").is_err());
     }
 }

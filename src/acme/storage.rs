@@ -87,12 +87,16 @@ pub fn write_json(path: &Path, document: &impl Serialize) -> Result<(), AcmeFail
 /// # Errors
 /// It cannot be read, or is too large.
 pub fn read(path: &Path) -> Result<Option<Vec<u8>>, AcmeFailure> {
-    match fs::metadata(path).map(|found| found.len()) {
-        Ok(0..=FILE_BYTES_MAX) => {}
-        Ok(_) => {
+    match fs::metadata(path) {
+        // A pipe would wait for a writer.
+        Ok(found) if !found.is_file() => {
+            return Err(failed("read", path, &io::Error::other("not a regular file")));
+        }
+        Ok(found) if found.len() > FILE_BYTES_MAX => {
             let error = io::Error::other("larger than any file that tidegate writes");
             return Err(failed("read", path, &error));
         }
+        Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed("read", path, &error)),
     }
@@ -288,5 +292,15 @@ mod tests {
         ] {
             assert_eq!(folder.account(url), Path::new(expected));
         }
+    }
+
+    #[test]
+    fn only_regular_files_are_read() {
+        let folder = TestFolder::new("kinds");
+        let path = folder.0.join("state.json");
+        assert_eq!(read(&path), Ok(None));
+        let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let failure = read(&path).unwrap_err();
+        assert!(failure.text.contains("state.json: not a regular file"), "{failure}");
     }
 }
