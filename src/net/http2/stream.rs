@@ -145,8 +145,11 @@ impl Stream for Http2Stream {
     }
 
     fn abort(&mut self) {
-        self.is_ended = true;
-        self.sender.send_reset(Reason::CANCEL);
+        // Otherwise the library resets it when it is dropped: with NO_ERROR, and after what was sent (RFC 9113 8.1).
+        if !self.is_ended {
+            self.is_ended = true;
+            self.sender.send_reset(Reason::CANCEL);
+        }
     }
 
     fn backlog(&self) -> usize {

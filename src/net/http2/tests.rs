@@ -132,6 +132,18 @@ async fn abort_resets_the_stream() {
 }
 
 #[tokio::test]
+async fn abort_after_the_end_is_no_error() {
+    let (mut near, mut far) = connected(1 << 16).await;
+    send(&mut near, &[b"the last words"]).await.unwrap();
+    close(&mut near).await.unwrap();
+    near.abort();
+    drop(near);
+    assert_eq!(received(&mut far.receiver, 14).await, b"the last words");
+    let reset = poll_fn(|cx| far.sender.poll_reset(cx)).await.unwrap();
+    assert_eq!(reset, Reason::NO_ERROR);
+}
+
+#[tokio::test]
 async fn resets_and_trailers_are_errors() {
     let (mut near, mut far) = connected(1 << 16).await;
     far.sender.send_reset(Reason::CANCEL);
