@@ -14,7 +14,7 @@ use rustls::unbuffered::{ConnectionState, WriteTraffic};
 use rustls::{CommonState, Error as TlsError, ProtocolVersion};
 
 use self::encode::{RECORD_OVERHEAD_BYTES, append, encode, unexpected_state};
-use self::server_name::{RequestedName, SniRecorder};
+use self::server_name::{RequestedName, SniRecorder, with_name};
 use self::side::RustlsConnection;
 use super::scratch::WriteBuffer;
 use super::tls_records::{CompleteRecords, DecryptBudget};
@@ -320,7 +320,7 @@ impl<C: RustlsConnection> Engine for TlsEngine<C> {
                 Ok(false) => break,
                 Err(error) => {
                     self.fail(replies);
-                    outcome.error = Some(error);
+                    outcome.error = Some(with_name(error));
                     break;
                 }
             }
@@ -392,7 +392,7 @@ const RECORD_BYTES: usize = 16 * 1024;
 const CANNOT_SEND: TlsError = TlsError::HandshakeNotComplete;
 
 mod encode;
-mod server_name;
+pub mod server_name;
 mod side;
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use super::certs::CertTable;
 use super::challenges::{ACME_TLS, ChallengeAnswers, ChallengeResolver};
 use crate::client::{HttpProtocol, TlsInfo, TlsVersion};
 use crate::net::socket::Socket;
+use crate::net::tls_engine::server_name::NO_CERTIFICATE_CHAIN;
 use crate::net::tls_engine::{EngineConfig, ServerEngine};
 use crate::net::unbuffered_tls::UnbufferedTls;
 use crate::reject::drop_reason::DropReason;
@@ -112,15 +113,19 @@ impl TlsTerminator {
     }
 
     fn drop_reason(&self, error: io::Error) -> DropReason {
-        let reason = drop_reason(error);
-        if let DropReason::TlsFailed(text) = &reason
-            && text == NO_CERTIFICATE
-            && self.certs.ordered().iter().any(|of| of.issued.is_none())
-        {
-            let hint = "some have not been issued yet (see `tidegate ctl certs`)";
-            return DropReason::TlsFailed(format!("{text}; {hint}"));
+        let Some(TlsError::General(text)) = tls_error(&error) else { return drop_reason(&error) };
+        let Some(name) = text.strip_prefix(NO_CERTIFICATE_CHAIN) else {
+            return drop_reason(&error);
+        };
+        let mut detail = match name.strip_prefix(" for ") {
+            Some(name) => format!("no certificate covers the requested server name {name}"),
+            None => "no certificate matches: the client requested no server name".to_owned(),
+        };
+        detail.push_str(", and none is marked `default = true`");
+        if self.certs.ordered().iter().any(|of| of.issued.is_none()) {
+            detail.push_str("; some have not been issued yet (see `tidegate ctl certs`)");
         }
-        reason
+        DropReason::TlsFailed(detail)
     }
 
     /// The certificates that clients are shown.
@@ -147,13 +152,13 @@ fn tls_info(name: Option<&str>, connection: &CommonState) -> TlsInfo {
     }
 }
 
+fn tls_error(error: &io::Error) -> Option<&TlsError> {
+    error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>())
+}
+
 /// Why a handshake failed. Without a TLS error the client has disconnected.
-fn drop_reason(error: io::Error) -> DropReason {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
-        // rustls has no error variant for this, only the text.
-        Some(TlsError::General(text)) if text.contains("no server certificate chain") => {
-            DropReason::TlsFailed(NO_CERTIFICATE.into())
-        }
+fn drop_reason(error: &io::Error) -> DropReason {
+    match tls_error(error) {
         Some(TlsError::InvalidMessage(InvalidMessage::InvalidContentType)) => {
             DropReason::TlsFailed(
                 "not a TLS record; the client may speak plain HTTP to the TLS port".into(),
@@ -179,8 +184,6 @@ fn drop_reason(error: io::Error) -> DropReason {
     }
 }
 
-const NO_CERTIFICATE: &str = "no certificate matches: the client sent no server name, or one that no \
-     certificate covers, and none is marked `default = true`";
 /// Identifiers of ALPN (RFC 7301 6, RFC 9113 3.2).
 const HTTP1: &[u8] = b"http/1.1";
 const HTTP2: &[u8] = b"h2";

@@ -160,7 +160,11 @@ async fn certificate_is_chosen_by_server_name() {
             assert_eq!(alert(&error), AlertDescription::AccessDenied, "{name}");
         }
     }
-    assert_eq!(proxy.process.end_record("tls_failed").await["stage"], "tls");
+    let record = proxy.process.end_record("tls_failed").await;
+    assert_eq!(record["stage"], "tls");
+    let expected = "no certificate covers the requested server name unknown.example, and none is \
+                    marked `default = true`";
+    assert_eq!(record["detail"], expected);
 }
 
 // Requirements: TL17.

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use rustls::Error as TlsError;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
@@ -15,6 +16,20 @@ impl RequestedName {
         SERVER_NAME.take().map(Self)
     }
 }
+
+/// Adds the requested name to the error that no certificate covers it: `... for NAME`.
+pub(super) fn with_name(error: TlsError) -> TlsError {
+    if error != TlsError::General(NO_CERTIFICATE_CHAIN.to_owned()) {
+        return error;
+    }
+    let name = RequestedName::take();
+    name.map_or(error, |RequestedName(name)| {
+        TlsError::General(format!("{NO_CERTIFICATE_CHAIN} for {name}"))
+    })
+}
+
+/// What rustls says if the resolver has no certificate; it has no error variant for this.
+pub const NO_CERTIFICATE_CHAIN: &str = "no server certificate chain resolved";
 
 /// Records the server name that a client requests, because rustls' unbuffered connections do not
 /// expose it. rustls calls a resolver on the thread that processes the ClientHello.
