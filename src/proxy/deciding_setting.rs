@@ -27,7 +27,7 @@ pub fn of_drop(
         }
         DropReason::ClientConnectionRate => Some(shown_rate(settings.rates.connections)),
         DropReason::ProxyLimit | DropReason::Shed(ShedCause::Connections) => {
-            Some(snapshot.capacity.connections.to_string())
+            Some(shown_limit(snapshot.capacity.connections, settings.concurrency.connections))
         }
         DropReason::Shed(ShedCause::Memory) => Some(pending_memory(snapshot)),
         DropReason::ProxyHeaderUntrusted => Some(snapshot.trusted_proxies.to_string()),
@@ -87,7 +87,10 @@ pub fn of_rejection(
         RejectReason::ClientRateLimit => Some(shown_rate(rates.handshakes)),
         RejectReason::ClientRequestRate => Some(shown_rate(rates.requests)),
         RejectReason::ClientRequestLimit => Some(concurrency.requests_per_client.to_string()),
-        RejectReason::ProxyLimit => Some(snapshot.capacity.tunnels.to_string()),
+        RejectReason::ProxyLimit => {
+            let configured = concurrency.tunnels.or(concurrency.connections);
+            Some(shown_limit(snapshot.capacity.tunnels, configured))
+        }
         RejectReason::MemoryLimit => Some(pending_memory(snapshot)),
         RejectReason::RouteLimit => {
             route.and_then(|route| route.max_tunnels).map(|n| n.to_string())
@@ -131,6 +134,14 @@ pub fn of_rejection(
         (_, _) => reason.key(),
     };
     DecidingSetting { key, value }
+}
+
+/// A limit of connections, and what it comes from if it is not configured.
+fn shown_limit(number: usize, configured: Option<usize>) -> String {
+    match configured {
+        Some(_) => number.to_string(),
+        None => format!("{number} (auto: file descriptors, LimitNOFILE)"),
+    }
 }
 
 fn min_body_rate(route: &Route) -> Option<String> {

@@ -168,7 +168,7 @@ async fn default_limits_fit_the_descriptor_limit() {
     assert_eq!(read_to_end(&mut one_more).await, b"");
     let record = proxy.end_record("proxy_limit").await;
     assert_eq!(record["key"], "concurrency.connections");
-    assert_eq!(record["value"], most.to_string());
+    assert_eq!(record["value"], format!("{most} (auto: file descriptors, LimitNOFILE)"));
     for tunnel in &mut tunnels {
         let sent = Message::text("hello");
         tunnel.send(sent.clone()).await.unwrap();
