@@ -29,7 +29,8 @@ pub struct OrderStatus {
     pub names: Vec<String>,
     /// Whether an order is in progress.
     pub is_ordering: bool,
-    /// Last second of the validity of the one in use; `None` if none has been issued.
+    /// Last second of the validity of the one in use, which may be one that the names had before; `None` if there is
+    /// none.
     pub not_after: Option<u64>,
     /// When the next order is made.
     pub next_order: u64,

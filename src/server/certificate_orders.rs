@@ -158,7 +158,7 @@ impl CertificateOrders {
             let row = OrderStatus {
                 names: certificate.names.clone(),
                 is_ordering: false,
-                not_after: validity.map(|(_, until)| until),
+                not_after: validity.map(|(_, until)| until).or(of.kept_until),
                 next_order: order_at.max(now),
                 failures: match record.last_error {
                     Some(_) => record.backoff.failures.max(self.directory.failures),
@@ -179,7 +179,7 @@ impl CertificateOrders {
         settings: &AcmeSettings,
         planned: PlannedAttempt,
     ) -> Duration {
-        let OrderedCert { certificate, issued } = planned.certificate;
+        let OrderedCert { certificate, issued, kept_until, .. } = planned.certificate;
         let name = certificate.name();
         if planned.task != AttemptTask::RenewalInfo {
             acme.take_request(name);
@@ -214,7 +214,7 @@ impl CertificateOrders {
         if is_busy && planned.task == (AttemptTask::Order { is_requested: true }) {
             acme.request(name);
         }
-        let is_first = issued.is_none();
+        let is_first = issued.is_none() && kept_until.is_none();
         self.finish(state, acme, &certificate, is_first, attempted)
     }
 

@@ -6,6 +6,7 @@ pub(crate) mod expiry;
 pub mod extensions;
 pub(crate) mod generated;
 pub mod issued;
+pub(crate) mod kept;
 pub(crate) mod ordered;
 pub mod ordered_cert;
 pub(crate) mod pair;

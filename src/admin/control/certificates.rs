@@ -48,7 +48,8 @@ fn row(
                 row.last_error =
                     error.map(|error| CertificateError { at: error.at, text: error.text });
             }
-            if row.not_after.is_none() {
+            // A certificate that the names had before may have others as well.
+            if row.names.is_empty() || row.not_after.is_none() {
                 row.names.clone_from(&ordered.names);
             }
         }

@@ -26,6 +26,13 @@ pub struct AcmeSettings {
     pub dns_hook: Option<PathBuf>,
 }
 
+impl AcmeSettings {
+    /// The folder with a folder for each certificate.
+    pub fn folder(&self) -> PathBuf {
+        self.state_directory.join("acme/certificates")
+    }
+}
+
 /// An external account binding (RFC 8555 7.3.4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExternalAccount {
@@ -96,7 +103,7 @@ impl AcmeCertificate {
         // A host name has no underscore, so a wildcard has a folder of its own.
         let name = name.strip_prefix("*.").map_or(name.to_owned(), |parent| format!("_.{parent}"));
         Self {
-            folder: settings.state_directory.join("acme/certificates").join(name),
+            folder: settings.folder().join(name),
             names,
             requested_by,
             self_signed_until_issued: settings.until_issued == UntilIssued::SelfSigned,

@@ -12,6 +12,7 @@ use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::config::trusted_proxies::TrustedProxies;
 use crate::downstream::error_pages::ErrorPages;
 use crate::proxy::capacity::Capacity;
+use crate::sys::clock::wall;
 use crate::sys::memory;
 use crate::tls::certs::CertTable;
 use crate::tls::certs::coverage::Uncovered;
@@ -61,6 +62,7 @@ pub fn certificates(
     let mut certs = CertTable::load(&settings.certificates, previous)?;
     if let Some(acme) = &settings.acme {
         certs.order_uncovered(acme, &settings.routes, previous);
+        certs.keep_until_issued(acme, previous, wall() as u64);
     }
     Ok(certs)
 }
@@ -76,6 +78,7 @@ pub fn renewed_certificates(
     let (mut certs, errors) = CertTable::renew(&settings.certificates, previous);
     if let Some(acme) = &settings.acme {
         certs.order_uncovered(acme, &settings.routes, Some(previous));
+        certs.keep_until_issued(acme, Some(previous), wall() as u64);
     }
     let is_changed = certs.file_states() != previous.file_states();
     if errors.is_empty() || is_changed { Ok(certs) } else { Err(errors) }

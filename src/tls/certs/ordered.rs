@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::ordered_cert::OrderedCert;
 use super::pair::{self, FileState};
-use super::{CertTable, generated, state};
+use super::{CertTable, state};
 use crate::config::settings::acme::{AcmeCertificate, AcmeSettings, ChallengeKind};
 use crate::config::settings::{CertificateSettings, CertificateSource, RouteSettings};
 use crate::config::toml::late_diagnostic::LateDiagnostic;
@@ -19,7 +19,7 @@ impl CertTable {
 
     /// Whether there is no certificate at all, because the first one has not been issued.
     pub fn awaits_first(&self) -> bool {
-        self.keys.is_empty() && !self.ordered.list.is_empty()
+        self.keys.is_empty() && self.ordered.kept.is_empty() && !self.ordered.list.is_empty()
     }
 
     /// Adds a certificate to be ordered for each host of the routes that no other one covers.
@@ -88,27 +88,16 @@ impl CertTable {
         };
         self.files.push(files);
         self.ordered.names.extend(ordered.names.iter().cloned());
-        self.ordered
-            .list
-            .push(OrderedCert { certificate: ordered.clone(), issued: issued.clone() });
-        let shown = match issued {
-            Some(issued) => {
-                let state = state(index, key.clone(), &issued);
-                self.states.extend(state.map(|mut state| {
-                    state.renews_itself = true;
-                    state
-                }));
-                Some(issued)
-            }
-            None if ordered.self_signed_until_issued => {
-                let made = generated::self_signed(&ordered.names);
-                made.map_err(|problem| self.warnings.push(warning(problem))).ok().map(Arc::new)
-            }
-            None => None,
-        };
-        if let Some(shown) = shown
-            && let Err(of) = self.insert(index, shown, default)
-        {
+        let (certificate, issued_too) = (ordered.clone(), issued.clone());
+        let listed = OrderedCert { index, certificate, issued: issued_too, kept_until: None };
+        self.ordered.list.push(listed);
+        let Some(issued) = issued else { return };
+        let state = state(index, key.clone(), &issued);
+        self.states.extend(state.map(|mut state| {
+            state.renews_itself = true;
+            state
+        }));
+        if let Err(of) = self.insert(index, issued, default) {
             self.warnings.push(warning(of.problem));
         }
     }
@@ -126,6 +115,7 @@ mod tests {
 
     use super::*;
     use crate::config::settings::Settings;
+    use crate::sys::clock::wall;
 
     struct StateDirectory(PathBuf);
 
@@ -173,6 +163,7 @@ mod tests {
         let mut table = CertTable::load(&settings.certificates, previous).unwrap();
         let acme = settings.acme.as_ref().unwrap();
         table.order_uncovered(acme, &settings.routes, previous);
+        table.keep_until_issued(acme, previous, wall() as u64);
         table
     }
 

@@ -1,7 +1,7 @@
 //! `tidegate ctl certs`, `ctl renew`, `check`, and the metrics.
 
 use super::ca::{Fault, Problem, Step};
-use super::{AcmeBed, NAME, ctl, logged, renew, try_ctl};
+use super::{AcmeBed, NAME, ctl, listed, logged, renew, try_ctl};
 use crate::support::{Proxy, get};
 
 #[tokio::test]
@@ -50,6 +50,7 @@ async fn metrics_and_status_show_failures() {
     bed.ca.fail_next(Step::NewOrder, Fault::Problem(Problem::new(403, "caa", words)));
     renew(&proxy).await;
     logged(&proxy, words).await;
+    listed(&proxy, words).await;
     let (_, body) = get(proxy.admin().await, "/status.json").await;
     assert!(String::from_utf8(body).unwrap().contains(words));
     let status = ctl(&proxy, &["status"]).await;

@@ -4,6 +4,7 @@
 mod ca;
 mod ca_with_lego;
 mod challenges;
+mod changed_names;
 mod commands;
 mod config_errors;
 mod crashes;
