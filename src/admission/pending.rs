@@ -25,7 +25,7 @@ use hyper::http::request::Parts;
 use super::client_entries::ClientEntries;
 use super::pending_memory::{MemoryCharge, PendingMemory, WAITING_BYTES, request_bytes};
 use super::request_memory::{RequestCharge, RequestMemory};
-use crate::client::ClientKey;
+use crate::client::{ClientKey, HttpProtocol};
 use crate::reject::RejectReason;
 use crate::reject::drop_reason::ShedCause;
 use crate::sys::clock::now;
@@ -96,7 +96,8 @@ impl PendingConnections {
         self.memory.set_limit(bytes);
     }
 
-    /// Counts the memory of a request of this client, with this head, until the charge is dropped.
+    /// Counts the memory of a request of this client, with this head, until the charge is dropped. `protocol` is that of
+    /// the connection.
     ///
     /// # Errors
     /// [`RejectReason::MemoryLimit`] if the client has its share of the budget, or if that is exceeded and no connection
@@ -104,9 +105,10 @@ impl PendingConnections {
     pub fn charge_request(
         &self,
         client: ClientKey,
+        protocol: HttpProtocol,
         head: &Parts,
     ) -> Result<RequestCharge, RejectReason> {
-        let charge = self.requests.charge(client, request_bytes(head), &self.memory);
+        let charge = self.requests.charge(client, request_bytes(protocol, head), &self.memory);
         charge.filter(|_| self.make_memory()).ok_or(RejectReason::MemoryLimit)
     }
 
@@ -259,9 +261,9 @@ impl PendingConnection {
         self.set_memory(WAITING_BYTES + bytes);
     }
 
-    /// The connection carries a tunnel and counts no longer, until [`set_buffered`](Self::set_buffered).
-    pub fn set_tunneling(&self) {
-        self.set_memory(0);
+    /// The connection carries a tunnel: only this many bytes count, until [`set_buffered`](Self::set_buffered).
+    pub fn set_tunneling(&self, bytes: u64) {
+        self.set_memory(bytes);
     }
 
     fn set_memory(&self, bytes: u64) {
@@ -464,11 +466,13 @@ mod tests {
         assert_eq!(shed(&all), [1, 3, 4]);
         let head = hyper::Request::new(()).into_parts().0;
         assert_eq!(
-            table.charge_request(ClientKey::sample(1), &head).unwrap_err(),
+            table.charge_request(ClientKey::sample(1), HttpProtocol::Http1, &head).unwrap_err(),
             RejectReason::MemoryLimit
         );
-        table.set_memory_limit(2 * WAITING_BYTES + 1 + request_bytes(&head));
-        let charge = table.charge_request(ClientKey::sample(1), &head).unwrap();
+        let needed = request_bytes(HttpProtocol::Http1, &head);
+        table.set_memory_limit(2 * WAITING_BYTES + 1 + needed);
+        let charge =
+            table.charge_request(ClientKey::sample(1), HttpProtocol::Http1, &head).unwrap();
         // Nothing is left but itself.
         all.extend(add(&table, 4, 1));
         assert_eq!(shed(&all), [1, 3, 4, 5]);

@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use hyper::http::request::Parts;
 
+use crate::client::HttpProtocol;
+use crate::net::http2::unread::RESERVED_BYTES;
+
 /// What all these connections take together, and what they may take.
 #[derive(Debug)]
 pub struct PendingMemory {
@@ -35,6 +38,16 @@ impl PendingMemory {
         self.limit.load(Ordering::Relaxed)
     }
 
+    /// Counts bytes.
+    pub fn add(&self, bytes: u64) {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Takes counted bytes back.
+    pub fn remove(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     /// Whether the estimate exceeds the budget.
     pub fn is_over(&self) -> bool {
         self.used() > self.limit()
@@ -51,7 +64,7 @@ pub struct MemoryCharge {
 impl MemoryCharge {
     /// Counts this many bytes.
     pub fn new(memory: Arc<PendingMemory>, bytes: u64) -> Self {
-        memory.used.fetch_add(bytes, Ordering::Relaxed);
+        memory.add(bytes);
         Self { memory, bytes: AtomicU64::new(bytes) }
     }
 
@@ -62,9 +75,9 @@ impl MemoryCharge {
         }
         let before = self.bytes.swap(bytes, Ordering::Relaxed);
         if bytes > before {
-            self.memory.used.fetch_add(bytes - before, Ordering::Relaxed);
+            self.memory.add(bytes - before);
         } else {
-            self.memory.used.fetch_sub(before - bytes, Ordering::Relaxed);
+            self.memory.remove(before - bytes);
         }
         bytes > before
     }
@@ -77,12 +90,13 @@ impl Drop for MemoryCharge {
 }
 
 /// What a request with this head takes until its response has ended, without its connection: its state, the connection
-/// to the backend, and the head as it was received and as it is sent.
-pub fn request_bytes(head: &Parts) -> u64 {
+/// to the backend, and the head as it was received and as it is sent. In HTTP/2 also what its response may always take.
+pub fn request_bytes(protocol: HttpProtocol, head: &Parts) -> u64 {
     let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
     let fields = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
     let bytes = fields.sum::<usize>().saturating_add(target);
-    REQUEST_BYTES.saturating_add((bytes as u64).saturating_mul(HEAD_COPIES))
+    let reserved = if protocol == HttpProtocol::Http2 { RESERVED_BYTES as u64 } else { 0 };
+    (REQUEST_BYTES + reserved).saturating_add((bytes as u64).saturating_mul(HEAD_COPIES))
 }
 
 // Measured, as the growth of the process with hundreds of such connections.
@@ -94,6 +108,8 @@ pub const BUFFER_BYTES: u64 = 16 << 10;
 pub const UNREAD_BYTES: u64 = 64 << 10;
 /// An HTTP/2 connection, with the buffers of h2 (16 KiB to write, 8 to read), in addition to what each connection takes.
 pub const HTTP2_BYTES: u64 = 32 << 10;
+/// A stream of an HTTP/2 connection whose response is the proxy's own, and not read.
+pub const OWN_RESPONSE_BYTES: u64 = 4 << 10;
 const REQUEST_BYTES: u64 = 24 << 10;
 /// 98 fields of 300 bytes take 210 KiB more than a short head.
 const HEAD_COPIES: u64 = 7;
@@ -102,8 +118,10 @@ const HEAD_COPIES: u64 = 7;
 /// not read.
 pub const DEAREST_BYTES: u64 = WAITING_BYTES + BUFFER_BYTES + UNREAD_BYTES + REQUEST_BYTES_MAX;
 
-/// A request with the longest head of the default size.
-pub const REQUEST_BYTES_MAX: u64 = REQUEST_BYTES + HEAD_COPIES * (32 << 10);
+/// A request with the longest head of the default size, without what its response takes.
+const REQUEST_BYTES_MAX: u64 = REQUEST_BYTES + HEAD_COPIES * (32 << 10);
+/// Such a request over HTTP/2.
+pub const HTTP2_REQUEST_BYTES_MAX: u64 = REQUEST_BYTES_MAX + RESERVED_BYTES as u64;
 
 #[cfg(test)]
 mod tests {
@@ -128,7 +146,7 @@ mod tests {
     fn long_heads_take_a_multiple() {
         let head = |value: String| {
             let request = hyper::Request::builder().uri("/abc").header("name", value).body(());
-            request_bytes(&request.unwrap().into_parts().0)
+            request_bytes(HttpProtocol::Http1, &request.unwrap().into_parts().0)
         };
         assert_eq!(head(String::new()), REQUEST_BYTES + 8 * HEAD_COPIES);
         assert_eq!(head("x".repeat(1000)), REQUEST_BYTES + 1008 * HEAD_COPIES);

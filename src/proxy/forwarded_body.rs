@@ -1,6 +1,7 @@
 //! The body of a forwarded response. With its end the request is recorded, as served or as aborted.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::telemetry::record::ResponseProgress;
 use crate::upstream::http1::response_body::ResponseBody;
 
 /// What counts for a request until the end of its response.
-pub type RequestHolds = (RequestPermit, RequestCharge);
+pub type RequestHolds = (RequestPermit, Arc<RequestCharge>);
 
 /// A response body with the log of its request.
 #[derive(Debug)]

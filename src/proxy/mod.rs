@@ -2,7 +2,9 @@
 //! is checked, routed, admitted and answered, and an upgrade becomes a `session`.
 
 pub(crate) mod capacity;
-pub(crate) mod deciding_setting;
+pub(crate) mod charged_response;
+mod client_body;
+mod deciding_setting;
 pub(crate) mod drained;
 mod dropped;
 pub(crate) mod forwarded_body;

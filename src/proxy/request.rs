@@ -4,11 +4,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use hyper::body::Body as HttpBody;
 use hyper::http::request::Parts;
 use hyper::{Request, Response};
 
+use super::charged_response;
+use super::client_body::ClientBody;
 use super::drained;
 use super::forwarded_body::{ForwardedBody, RequestHolds};
 use super::own_response::own_response;
@@ -41,7 +41,6 @@ use crate::upstream::ejection::ResponseKind;
 use crate::upstream::forward::{self, ForwardOptions};
 use crate::upstream::forwarded_headers::ForwardedHeaders;
 use crate::upstream::handshake::{self, UpgradeFailure, UpgradeOptions};
-use crate::upstream::http1::connection::BodyError;
 use crate::upstream::http1::idle_timer::IdleLimits;
 use crate::upstream::http1::response_body::ResponseBody;
 use crate::upstream::negotiate::NegotiationPolicy;
@@ -63,17 +62,6 @@ pub struct ConnectionContext {
     pub redirect: Option<ListenerRedirect>,
     /// Set with the first response.
     pub pending: Arc<PendingConnection>,
-}
-
-/// The body of a client's request, in any version of HTTP.
-pub trait ClientBody:
-    HttpBody<Data = Bytes, Error: Into<BodyError>> + Send + Unpin + 'static
-{
-}
-
-impl<B> ClientBody for B where
-    B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Send + Unpin + 'static
-{
 }
 
 /// The outcome of a request that no rule of ours rejected.
@@ -216,7 +204,9 @@ impl ConnectionContext {
         log.set_route(route);
         route.addresses.check(&client.addr).map_err(RejectReason::AddressDenied)?;
         route.maintenance.admit()?;
-        let memory = self.state.pending.charge_request(client.key, &head)?;
+        let protocol = self.connection.client.protocol;
+        let memory =
+            self.state.pending.charge_request(client.key, protocol, &head).map(Arc::new)?;
         log.set_dropped_headers(&route.underscores_dropped(&head.headers));
         let forwarded = ForwardedHeaders {
             client,
@@ -230,7 +220,15 @@ impl ConnectionContext {
         }
         match kind {
             ValidatedRequest::WebSocket(handshake) => {
-                self.upgrade(context, route, &mut head, &handshake, &forwarded, log).await
+                let upgrading =
+                    self.upgrade(context, route, &mut head, &handshake, &forwarded, log);
+                match upgrading.await? {
+                    Outcome::Declined(response, reason) => {
+                        let response = charged_response::declined(response, protocol, memory);
+                        Ok(Outcome::Declined(response, reason))
+                    }
+                    other @ (Outcome::Forwarded(..) | Outcome::Upgraded(_)) => Ok(other),
+                }
             }
             ValidatedRequest::Plain(_) if !route.http => Err(RejectReason::NotWebsocket),
             ValidatedRequest::Plain(_) => {
@@ -247,11 +245,12 @@ impl ConnectionContext {
         &self,
         context: &RequestContext<'_>,
         route: &Arc<Route>,
-        (request, choice, memory): (Request<B>, ChoiceRequest, RequestCharge),
+        (request, choice, memory): (Request<B>, ChoiceRequest, Arc<RequestCharge>),
         forwarded: &ForwardedHeaders<'_>,
         log: &mut RequestLog,
     ) -> Result<Outcome, RejectReason> {
         let (snapshot, key) = (context.snapshot, forwarded.client.key);
+        let protocol = self.connection.client.protocol;
         // Also if it is not admitted.
         log.set_plain(route);
         snapshot.client_rates.requests.admit(key)?;
@@ -268,7 +267,8 @@ impl ConnectionContext {
         let from = (&route.pool, key);
         let mut observer = RequestObserver { log, send_interim: context.send_interim, from };
         let forwarding = forward::forward(&connector, request, forwarded, options, &mut observer);
-        Ok(Outcome::Forwarded(forwarding.await?, (permit, memory)))
+        let response = charged_response::forwarded(forwarding.await?, protocol, &memory);
+        Ok(Outcome::Forwarded(response, (permit, memory)))
     }
 
     /// Admits a WebSocket handshake, forwards it to a backend, and prepares the tunnel.

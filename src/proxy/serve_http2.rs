@@ -14,7 +14,7 @@ use super::request::ConnectionContext;
 use super::session::{PendingTunnel, start};
 use super::state::ProxyState;
 use crate::admission::pending::PendingConnection;
-use crate::admission::pending_memory::HTTP2_BYTES;
+use crate::admission::pending_memory::{HTTP2_BYTES, OWN_RESPONSE_BYTES};
 use crate::downstream::h1::UpgradedClient;
 use crate::downstream::http2::connection::{self, Http2Limits};
 use crate::downstream::http2::handler::Http2Handler;
@@ -117,10 +117,11 @@ impl Http2Handler for RequestHandler {
         self.0.pending.set_idle();
     }
 
-    fn set_tunneling(&self, has_tunnels: bool) {
+    fn set_waiting(&self, own_responses: usize, has_tunnels: bool) {
+        let own_bytes = own_responses as u64 * OWN_RESPONSE_BYTES;
         match has_tunnels {
-            true => self.0.pending.set_tunneling(),
-            false => self.0.pending.set_buffered(HTTP2_BYTES),
+            true => self.0.pending.set_tunneling(own_bytes),
+            false => self.0.pending.set_buffered(HTTP2_BYTES + own_bytes),
         }
     }
 

@@ -60,6 +60,7 @@ mod http2_prior_knowledge;
 mod http2_rejections;
 mod http2_requests;
 mod http2_tunnels;
+mod http2_unread;
 mod interim_responses;
 mod invalid_heads;
 mod invalid_upgrades;

@@ -83,6 +83,7 @@ where
         flushes: FlushSignal::default(),
         rejections,
         tunnels: OpenTunnels::default(),
+        own_responses: Arc::default(),
     };
     let mut connection = Box::new(Http2Connection {
         connection,
@@ -153,9 +154,11 @@ impl<S: Stream, H: Http2Handler> Http2Connection<S, H> {
         let tunnels = Arc::strong_count(&self.context.tunnels) - 1;
         self.adjust_windows(tunnels + self.streams.len(), cx);
         let has_tunnels = tunnels > 0;
-        self.context.handler.set_tunneling(has_tunnels);
-        let is_idle = !has_tunnels && self.streams.is_empty() && !self.connection.has_streams();
-        if is_idle && self.accepted > 0 {
+        let own_responses = Arc::strong_count(&self.context.own_responses) - 1;
+        self.context.handler.set_waiting(own_responses, has_tunnels);
+        let has_requests = has_tunnels || self.streams.len() > own_responses;
+        let is_idle = !has_requests && self.streams.is_empty() && !self.connection.has_streams();
+        if self.accepted > 0 && (is_idle || !has_requests && own_responses > 0) {
             self.context.handler.set_idle();
         }
         if self.closing.is_none() {

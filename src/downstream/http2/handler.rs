@@ -28,11 +28,12 @@ pub trait Http2Handler: Send + Sync + 'static {
     /// Ends a tunnel whose stream ended before its 200 could be sent.
     fn abandon_tunnel(&self, tunnel: Box<Self::Tunnel>);
 
-    /// No stream is open, after at least one. Called again and again.
+    /// No request is in progress, after at least one: all streams that are open have a response of the proxy itself.
+    /// Called again and again.
     fn set_idle(&self);
 
-    /// Whether the connection carries tunnels. Called again and again.
-    fn set_tunneling(&self, has_tunnels: bool);
+    /// How many of these responses there are, and whether the connection carries tunnels. Called again and again.
+    fn set_waiting(&self, own_responses: usize, has_tunnels: bool);
 
     /// Counts heads that were refused before they became requests.
     fn count_refused_heads(&self, count: u32);

@@ -19,6 +19,7 @@ use tokio::time::{Sleep, sleep};
 
 use crate::downstream::response::Body;
 use crate::http::fields::list_members;
+use crate::net::http2::unread::UnreadResponse;
 use crate::sys::clock::wall;
 
 /// Converts the head of a response. A 101 becomes 200 (RFC 8441 5).
@@ -118,16 +119,19 @@ pub(super) struct SendBody<'c> {
     unsent: Bytes,
     /// Nothing follows the unsent data.
     is_last: bool,
+    /// `None` for a response of the proxy itself.
+    unread: Option<UnreadResponse>,
     write_timeout: Duration,
     stall: Option<Pin<Box<Sleep>>>,
 }
 
 impl<'c> SendBody<'c> {
-    /// Sends `body` after this head. A client that permits no byte for `write_timeout` is given up.
+    /// Sends `body` after this head. A client that permits no byte for `write_timeout` is given up. What it does not read
+    /// counts in `unread`.
     pub(super) fn new(
         stream: SendStream<Bytes>,
         headers: &HeaderMap,
-        body: Body,
+        (body, unread): (Body, Option<UnreadResponse>),
         write_timeout: Duration,
         flushes: &'c FlushSignal,
     ) -> Self {
@@ -141,6 +145,7 @@ impl<'c> SendBody<'c> {
             trailers,
             unsent: Bytes::new(),
             is_last: false,
+            unread,
             write_timeout,
             stall: None,
         }
@@ -161,6 +166,10 @@ impl<'c> SendBody<'c> {
             if ready!(self.poll_unsent(cx)).is_none() || self.is_last {
                 return Poll::Ready(());
             }
+            if self.unread.as_ref().is_some_and(|unread| unread.poll_room(cx).is_pending()) {
+                return self.poll_stall(cx);
+            }
+            self.stall = None;
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => {
                     if self.send_frame(frame).is_none() {
@@ -181,7 +190,10 @@ impl<'c> SendBody<'c> {
     fn send_frame(&mut self, frame: Frame<Bytes>) -> Option<()> {
         match frame.into_data() {
             Ok(data) => {
-                self.unsent = data;
+                self.unsent = match &self.unread {
+                    Some(unread) if !data.is_empty() => unread.hold(data),
+                    Some(_) | None => data,
+                };
                 // Saves an empty frame at the end.
                 self.is_last = self.body.is_end_stream();
                 if self.is_last && self.unsent.is_empty() {

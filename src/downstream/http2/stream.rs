@@ -27,6 +27,7 @@ use crate::http::head_limits::HeadLimits;
 use crate::http::upgrade::ExtendedConnect;
 use crate::net::http2::receiver::StreamReceiver;
 use crate::net::http2::stream::{Http2Stream, OpenTunnels};
+use crate::net::http2::unread::UnreadResponse;
 use crate::net::http2::waiting::{ConnectionWaiting, StreamWaiting};
 
 /// What all streams of a connection share.
@@ -40,6 +41,8 @@ pub(super) struct StreamContext<H> {
     pub(super) flushes: FlushSignal,
     pub(super) rejections: RejectionPacing,
     pub(super) tunnels: OpenTunnels,
+    /// Has a reference for each stream whose response is the proxy's own.
+    pub(super) own_responses: Arc<()>,
 }
 
 /// Serves one stream. Ends early, without a response, if the client resets it.
@@ -64,7 +67,8 @@ pub(super) async fn serve<H: Http2Handler>(
     let reply = {
         let send_interim = |response: &Response<()>| responder.send_interim(response);
         let request = Request::from_parts(head, body);
-        let mut handling = pin!(context.handler.handle(request, checked, &send_interim));
+        // In a box, which is freed before the response is sent.
+        let mut handling = Box::pin(context.handler.handle(request, checked, &send_interim));
         poll_fn(|cx| {
             // Before the first poll, so that no work is done for a stream that was reset meanwhile.
             if responder.poll_reset(cx).is_ready() {
@@ -82,6 +86,8 @@ pub(super) async fn serve<H: Http2Handler>(
     match reply {
         None => {}
         Some(Reply::Response(mut response)) => {
+            let unread = response.extensions_mut().remove::<UnreadResponse>();
+            let _own = unread.is_none().then(|| context.own_responses.clone());
             // What would have been a tunnel is not received any more.
             drop(early.take());
             if is_connect && response.status().is_success() {
@@ -92,7 +98,8 @@ pub(super) async fn serve<H: Http2Handler>(
             if response.headers().contains_key(CONNECTION) {
                 context.rejections.pace(&responder).await;
             }
-            send_response(&context, &responder, response, is_head, &body_stream).await;
+            let sent = (response, unread);
+            send_response(&context, &responder, sent, is_head, &body_stream).await;
         }
         Some(Reply::Tunnel { mut response, tunnel }) => {
             response::convert(&mut response);
@@ -113,7 +120,7 @@ pub(super) async fn serve<H: Http2Handler>(
 async fn send_response<H>(
     context: &StreamContext<H>,
     responder: &Responder,
-    mut response: Response<Body>,
+    (mut response, unread): (Response<Body>, Option<UnreadResponse>),
     is_head: bool,
     body_stream: &BodyStream,
 ) {
@@ -124,7 +131,7 @@ async fn send_response<H>(
     let Some(stream) = responder.send(Response::from_parts(head, ()), is_end) else { return };
     if !is_end {
         let StreamContext { write_timeout, flushes, .. } = context;
-        let mut sending = SendBody::new(stream, &headers, body, *write_timeout, flushes);
+        let mut sending = SendBody::new(stream, &headers, (body, unread), *write_timeout, flushes);
         poll_fn(|cx| {
             let sent = sending.poll_send(cx);
             body_stream.keep_received(cx);

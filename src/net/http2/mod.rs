@@ -3,6 +3,7 @@
 
 pub mod receiver;
 pub mod stream;
+pub mod unread;
 pub mod waiting;
 
 #[cfg(test)]
