@@ -32,6 +32,9 @@ async function obey(socket, request, order) {
       if (data.toString() === rest) socket.send("ponged");
     });
     socket.ping(rest);
+  } else if (verb === "pause") {
+    // Nothing more is read.
+    socket.pause();
   } else if (verb === "ended") {
     for (let tries = 0; tries < 60 && !ends.has(rest); tries += 1) await wait(50);
     socket.send(JSON.stringify(ends.get(rest) || null));

@@ -60,6 +60,10 @@ async def obey(socket, order):
     elif verb == "ping":
         await (await socket.ping(rest.encode()))
         await socket.send("ponged")
+    elif verb == "pause":
+        # Nothing more is read.
+        socket.transport.pause_reading()
+        await asyncio.Future()
     elif verb == "ended":
         for _ in range(60):
             if rest in ends:

@@ -22,7 +22,7 @@ def http2(bench, running):
         rows = found[peer.name] = {}
         for streams in IDLE_STREAMS:
             alone.again(bench, peer)
-            rows[f"idle_{streams}"] = bridged(bench, peer, streams, ["idle", "--tunnels", IDLE_TUNNELS, "--hold", 3])
+            rows[f"idle_{streams}"] = bridged(bench, peer, streams, ["idle", "--tunnels", IDLE_TUNNELS, "--hold", 3, "--concurrency", 8])
         for size in SIZES:
             command = ["echo", "--size", size, "--inflight", 1, "--tunnels", TUNNELS]
             rows[f"echo_{size}_http1"] = bench.load(peer, command, bench.settings.seconds)
@@ -52,7 +52,7 @@ def bridged(bench, peer, streams, command, *rest):
 def requests(bench, peer, version):
     """CPU time of plain requests with h2load, each with a response of 1 KiB."""
     words = ["h2load", "-n", REQUESTS, "-c", 8, "-t", 1, "-m", 16 if version == "h2" else 1,
-             f"--npn-list={version}", f"https://localhost:{peer.port}/?size=1024"]
+             f"--npn-list={version}", f"https://localhost:{peer.port}/?size=1024&message=0"]
     before = cpu_seconds(peer)
     try:
         done = subprocess.run(["taskset", "-c", bench.yard.load_cores, *map(str, words)], capture_output=True, text=True,
