@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Callable
 
+import http2_attacks
 import payloads
 from payloads import (CLOSE, TEXT, PING, bytes_one_by_one, deflated, deflating, encoded, fragments, frame, head, many,
                       upgrade)
@@ -24,6 +25,8 @@ class Attack:
     # Without TLS; on the admin listener.
     plain: bool = False
     admin: bool = False
+    # On the listener without TLS that accepts HTTP/2; of tidegate only.
+    http2: bool = False
     certificate: str = "p256"
     # Most memory of a connection in KiB, if it has an aim.
     memory_kib: float = None
@@ -32,6 +35,11 @@ class Attack:
     served: bool = False
     # Part of the short form.
     quick: bool = False
+
+    @property
+    def port_offset(self):
+        """The listener: this is added to the port of the one with TLS."""
+        return 1000 if self.admin else 2000 if self.http2 else 0
 
 
 def constant(value):
@@ -128,7 +136,7 @@ def known():
 
 def further():
     """Attacks of other kinds."""
-    return [*in_tls(), *in_requests(), *in_bodies(), *in_tunnels(), *from_backends()]
+    return [*in_tls(), *in_requests(), *in_bodies(), *in_tunnels(), *from_backends(), *http2_attacks.attacks(Attack, constant)]
 
 
 def in_tls():

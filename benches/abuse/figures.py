@@ -20,8 +20,9 @@ WAITED_SHARE_MAX = 0.1
 CPU_SHARE_MIN = 0.01
 
 
-def figures(found, alone, admin=False):
-    """The figures of a row; `alone` is the row without an attack, or `None` for that row itself."""
+def figures(found, alone, port_offset=0):
+    """The figures of a row; `alone` is the row without an attack, or `None` for that row itself. The offset is that of
+    the attacked listener."""
     neighbour, probes, attack = found["neighbour"], found["probes"], found["attack"]
     failures = [f"{who}: {part['failed']}" for who, part in
                 (("neighbour", neighbour), ("new clients", probes), ("attack", attack)) if "failed" in part]
@@ -37,7 +38,6 @@ def figures(found, alone, admin=False):
     sent = attack["sent_b"] + CONNECTION_BYTES * attack["attempts"]
     above = share - alone["cpu_share"]
     counts = probes["counts"]
-    port = PORT + 1000 if admin else PORT
     return numbers | {
         "sent_b": sent, "bytes_per_s": sent / found["wall_s"],
         "cpu_ns_per_byte": above * found["wall_s"] * 1e9 / sent if above > CPU_SHARE_MIN else None,
@@ -45,7 +45,7 @@ def figures(found, alone, admin=False):
         "memory_kib": found["memory_b"] / attack["most_open"] / 1024
         if attack["most_open"] >= CONNECTIONS_MIN else None,
         "opened": attack["units"], "most_open": attack["most_open"],
-        "places": max(0, counts[str(port)] - (0 if admin else NEIGHBOURS)),
+        "places": max(0, counts[str(PORT + port_offset)] - (0 if port_offset else NEIGHBOURS)),
         "backend_places": counts[str(QUICK_PORT)] + counts[str(HOSTILE_PORT)],
     }
 

@@ -57,7 +57,7 @@ class Run:
         self.without_attack(name)
         for attack in self.settings.attacks:
             for addresses in self.settings.addresses:
-                if not attack.admin or name == "tidegate":
+                if not attack.port_offset or name == "tidegate":
                     self.found[name][attack.name, addresses] = self.best(name, attack, addresses)
 
     def without_attack(self, name):
@@ -80,7 +80,7 @@ class Run:
             if tried:
                 self.without_attack(name)
             seen = rows.row(self.site, name, attack, addresses, self.settings.seconds)
-            tried.append(figures.figures(seen, self.alone[name], attack.admin))
+            tried.append(figures.figures(seen, self.alone[name], attack.port_offset))
             say(name, attack.name, addresses, tried[-1], missed(tried[-1]))
             # The short form has no time to wait for an idle machine, unless an aim was missed.
             has_time = not self.settings.quick or any(map(missed, tried))

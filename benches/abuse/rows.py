@@ -46,7 +46,7 @@ class Site(peers.Yard):
         self.start("hostile", hostile, self.load_cores, HOSTILE_PORT)
 
     def tidegate(self, name, port, **changes):
-        words = {"PORT": port, "ADMIN": port + 1000, "BACKEND_PORT": peers.BACKEND_PORT,
+        words = {"PORT": port, "ADMIN": port + 1000, "HTTP2": port + 2000, "BACKEND_PORT": peers.BACKEND_PORT,
                  "QUICK_PORT": QUICK_PORT, "HOSTILE_PORT": HOSTILE_PORT} | changes
         return [peers.tidegate_program(), "run", "--config", self.filled(HERE / "tidegate.toml", name, words)]
 
@@ -121,11 +121,11 @@ def attack_command(site, attack, addresses, seconds, folder):
         path.write_bytes(content)
         return path
 
-    port = PORT + 1000 if attack.admin else PORT
+    port = PORT + attack.port_offset
     where = {"port": PORT, "chain": folder / "chain.pem"}
     command = ["attack", "--connect", f"127.0.0.1:{port}", "--sources", addresses, "--seconds", seconds]
     command += ["--connections", attack.connections[0 if addresses == 1 else 1], *attack.options.split()]
-    command += ["--plain"] if attack.plain else ["--ca", folder / "chain.pem", "--name", "localhost"]
+    command += ["--plain"] if attack.plain or attack.http2 else ["--ca", folder / "chain.pem", "--name", "localhost"]
     for number, first in enumerate(attack.first(where)):
         command += ["--first", file(f"first-{number}", first)]
     repeat = attack.repeat(where)
@@ -138,7 +138,7 @@ def probe(site, attack, folder, seconds):
     wanted = {
         "port": PORT + 1000 if admin else PORT, "chain": None if admin else str(folder / "chain.pem"),
         "request": f"GET {'/readyz' if admin else '/?size=1&message=0'} HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        "seconds": seconds, "count": [PORT, PORT + 1000, QUICK_PORT, HOSTILE_PORT],
+        "seconds": seconds, "count": [PORT, PORT + 1000, PORT + 2000, QUICK_PORT, HOSTILE_PORT],
     }
     return spawn(site, FOREGROUND, sys.executable, HERE / "probes.py", json.dumps(wanted))
 
