@@ -12,7 +12,8 @@
 //! | silent, idle | a new connection needs its place, or others need its memory | shed |
 //!
 //! For memory, connections that wait for their next request are closed first, since their clients have got what they
-//! asked for: the oldest one of the client that has the most of them.
+//! asked for: the oldest one of the client that has the most of them. Before that comes a client with very many that have
+//! asked for nothing.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -199,9 +200,12 @@ impl PendingTable {
     }
 
     /// The connection to shed for memory: an idle one, otherwise a silent one. Of those that are new the newest, on
-    /// which the least work was done.
+    /// which the least work was done. One client must not close the idle connections of all others with silent ones.
     fn memory_victim(&mut self) -> Option<PendingEntry> {
-        if let Some((client, _)) = self.idle.most() {
+        let silent = self.silent.most().map_or(0, |(_, count)| count);
+        if let Some((client, idle)) = self.idle.most()
+            && silent <= idle.max(SILENT_MANY)
+        {
             return self.idle.pop_oldest(client);
         }
         let (client, _) = self.silent.most()?;
@@ -348,6 +352,9 @@ impl Drop for PendingConnection {
 const MIN_AGE: Duration = Duration::from_secs(2);
 /// Connections that were shed and have not ended: the descriptors that are needed beyond the limit.
 const ENDING_MAX: usize = 32;
+/// Connections of one client without a request, beyond which they are closed for memory before any idle one: more than
+/// people behind one address open in the same moment.
+const SILENT_MANY: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -478,5 +485,23 @@ mod tests {
         assert_eq!(shed(&all), [1, 3, 4, 5]);
         drop((charge, all));
         assert_eq!((table.memory.used(), table.lock().ending), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silent_connections_of_one_client_do_not_end_idle_ones_of_others() {
+        let table = Arc::<PendingConnections>::default();
+        table.set_memory_limit((3 + SILENT_MANY as u64) * WAITING_BYTES);
+        let mut all = [add(&table, 1, 2), add(&table, 2, 1)].concat();
+        for connection in &all {
+            connection.set_busy();
+            connection.set_idle();
+        }
+        all.extend(add(&table, 3, SILENT_MANY));
+        assert_eq!(shed(&all), [] as [usize; 0]);
+        all.extend(add(&table, 3, 2));
+        assert_eq!(shed(&all), [3 + SILENT_MANY, 4 + SILENT_MANY]);
+        // Those of other clients come after idle ones as before.
+        all.extend(add(&table, 4, 1));
+        assert_eq!(shed(&all), [0, 3 + SILENT_MANY, 4 + SILENT_MANY]);
     }
 }
