@@ -28,8 +28,10 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// Timeouts of a connection until it becomes a tunnel.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpTimeouts {
-    /// From the first byte of a request head, or the start of the connection, to the end of the head.
+    /// From the first byte of a request head to its end.
     pub request_header: Duration,
+    /// What is left of that for the first head of the connection.
+    pub first_header: Duration,
     /// Maximum time without a byte between a response and the next request.
     pub keep_alive: Duration,
     /// Maximum time in which a client accepts no bytes of its response.
@@ -88,7 +90,7 @@ pin_project! {
 impl RequestTimer {
     /// Starts the timer for the first request, of a connection without buffers.
     pub(super) fn new(timeouts: HttpTimeouts) -> Self {
-        let expires = Instant::now() + timeouts.request_header;
+        let expires = Instant::now() + timeouts.first_header;
         Self {
             timeouts,
             phase: ConnectionPhase::Head,
@@ -166,8 +168,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_wait_has_its_own_time() {
         let second = Duration::from_secs(1);
-        let timeouts =
-            HttpTimeouts { request_header: 10 * second, keep_alive: 75 * second, write: second };
+        let timeouts = HttpTimeouts {
+            request_header: 10 * second,
+            first_header: 10 * second,
+            keep_alive: 75 * second,
+            write: second,
+        };
         let mut timer = pin!(RequestTimer::new(timeouts));
         let mut expired = async |phase, requests, seconds: u32| {
             let mut poll_once = async || {
@@ -204,7 +210,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn connection_with_buffers_rests_once_before_it_expires() {
         let (second, moment) = (Duration::from_secs(1), Duration::from_millis(1));
-        let timeouts = HttpTimeouts { request_header: second, keep_alive: second, write: second };
+        let timeouts = HttpTimeouts {
+            request_header: second,
+            first_header: second,
+            keep_alive: second,
+            write: second,
+        };
         let mut timer = pin!(RequestTimer::new(timeouts));
         let mut after = async |phase, is_active, time| {
             advance(time).await;

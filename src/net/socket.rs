@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustix::net::{RecvFlags, recv};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::Transport;
@@ -34,6 +35,34 @@ pub trait BoxableTransport: Transport + std::fmt::Debug + Send {}
 impl<T: Transport + std::fmt::Debug + Send> BoxableTransport for T {}
 
 impl Socket {
+    /// Copies what has arrived into `buf` without consuming it, again and again as more arrives, until `is_enough` is true for it.
+    /// Returns its length, also if no more will come; 0 is the end.
+    ///
+    /// # Errors
+    /// As [`peek`](Self::peek).
+    pub async fn peek_until(
+        &mut self,
+        buf: &mut [u8],
+        mut is_enough: impl FnMut(&[u8]) -> bool,
+    ) -> io::Result<usize> {
+        let Self::Tcp(tcp) = self else { return Err(io::ErrorKind::Unsupported.into()) };
+        loop {
+            let ready = tcp.ready(Interest::READABLE).await?;
+            let peeked = tcp.try_io(Interest::READABLE, || {
+                let (len, _) = recv(&*tcp, &mut *buf, RecvFlags::PEEK)?;
+                match len == 0 || is_enough(&buf[..len]) || ready.is_read_closed() {
+                    true => Ok(len),
+                    // The socket is ready again once more has arrived.
+                    false => Err(io::ErrorKind::WouldBlock.into()),
+                }
+            });
+            match peeked {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                peeked => return peeked,
+            }
+        }
+    }
+
     /// Copies what has arrived into `buf` without consuming it; 0 is the end.
     ///
     /// # Errors

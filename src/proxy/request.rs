@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::http::request::Parts;
 use hyper::{Request, Response};
@@ -60,6 +61,8 @@ pub struct ConnectionContext {
     pub request_head: HeadLimits,
     /// The redirect to `https`.
     pub redirect: Option<ListenerRedirect>,
+    /// How long its first head was awaited before.
+    pub waited: Duration,
     /// Set with the first response.
     pub pending: Arc<PendingConnection>,
 }
@@ -90,6 +93,7 @@ impl ConnectionContext {
         let configured = self.state.snapshot().settings.timeouts;
         HttpTimeouts {
             request_header: configured.request_header,
+            first_header: configured.request_header.saturating_sub(self.waited),
             keep_alive: configured.keep_alive,
             write: configured.requests.idle,
         }

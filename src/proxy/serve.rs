@@ -160,13 +160,14 @@ async fn secure_and_serve(
 ) -> Result<Option<OpenedHttp2>, DropReason> {
     let AdmittedConnection { snapshot, listener, mut io, local, permit, pending, counted, waiting } =
         admitted;
-    let context = |client: &ClientInfo| ConnectionContext {
+    let context = |client: &ClientInfo, waited: Duration| ConnectionContext {
         state: state.clone(),
         connection: Arc::new(Connection::accepted(client.clone(), permit, counted)),
         local,
         health_path: listener.health_path.clone(),
         request_head: listener.request_head,
         redirect: ListenerRedirect::of(listener),
+        waited,
         pending,
     };
     let started = now();
@@ -181,22 +182,24 @@ async fn secure_and_serve(
             state.metrics.handshake_stage_took(HandshakeStage::Tls, now().duration_since(started));
             (client.secure, client.tls, client.protocol) = (true, Some(info), protocol);
             if protocol == HttpProtocol::Http2 {
-                return OpenedHttp2::open(stream, context(client)).await;
+                return OpenedHttp2::open(stream, context(client, Duration::ZERO)).await;
             }
-            serve_http(stream, context(client)).await?;
+            serve_http(stream, context(client, Duration::ZERO)).await?;
         }
         // The configuration requires certificates for a TLS listener, so this case does not occur.
         (None, true) => {}
         (_, false) => {
+            let mut waited = Duration::ZERO;
             if listener.http2 {
                 let limit = snapshot.settings.timeouts.request_header;
                 client.protocol = preface::detect(&mut io, limit, state.wait_draining()).await?;
+                waited = now().duration_since(started);
             }
             let stream = Box::new(PlainStream::new(io));
             if client.protocol == HttpProtocol::Http2 {
-                return OpenedHttp2::open(stream, context(client)).await;
+                return OpenedHttp2::open(stream, context(client, waited)).await;
             }
-            serve_http(stream, context(client)).await?;
+            serve_http(stream, context(client, waited)).await?;
         }
     }
     Ok(None)

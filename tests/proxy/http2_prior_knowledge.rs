@@ -1,6 +1,10 @@
 //! HTTP/2 without TLS, from a proxy in front that terminates it (RFC 9113 3.3).
 
+use std::fs;
+use std::time::{Duration, Instant};
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::time::sleep;
 
 use crate::support::http2::{Http2Client, get, http2_plain_proxy};
 use crate::support::{
@@ -73,4 +77,56 @@ async fn connection_without_a_preface_ends_after_the_header_timeout() {
         let dropped = |record: &Record| record["event"] == "dropped" && record["end"] == end;
         proxy.record(end, dropped).await;
     }
+}
+
+/// It applied to the preface, and once more to what followed.
+#[tokio::test]
+async fn preface_and_first_head_share_one_deadline() {
+    let backend = Backend::app(OK).await;
+    let routes = route(&[backend.address], "");
+    let proxy = http2_plain_proxy(&format!("[timeouts]\nrequest_header = \"3s\"\n{routes}")).await;
+    for (sent, end) in [("GET / HTTP", "head_timeout"), ("PRI * HTTP", "no_request")] {
+        let started = Instant::now();
+        let mut stream = Client::new(&proxy).await.connect_plain().await;
+        sleep(Duration::from_secs(2)).await;
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let _ = within_timeout("the end", stream.read_to_end(&mut Vec::new())).await;
+        let age = started.elapsed().as_millis();
+        assert!((2900..4500).contains(&age), "{sent}: {age}");
+        drop(stream);
+        let dropped = |record: &Record| record["event"] == "dropped" && record["end"] == end;
+        proxy.record(end, dropped).await;
+    }
+}
+
+/// Each of them looked for more a hundred times a second.
+#[tokio::test]
+async fn part_of_a_preface_costs_nothing_while_it_waits() {
+    let backend = Backend::app(OK).await;
+    let routes = route(&[backend.address], "");
+    let proxy = http2_plain_proxy(&format!("[timeouts]\nrequest_header = \"5m\"\n{routes}")).await;
+    let client = Client::new(&proxy).await;
+    let mut waiting = Vec::new();
+    for part in ["P", "PR", "PRI"].into_iter().cycle().take(600) {
+        let mut stream = client.connect_plain().await;
+        stream.write_all(part.as_bytes()).await.unwrap();
+        waiting.push(stream);
+    }
+    proxy.wait_for_connections(600).await;
+    let before = waits(&proxy);
+    sleep(Duration::from_secs(1)).await;
+    let more = waits(&proxy) - before;
+    assert!(more < 50, "{more} wakes in a second");
+    waiting[2].write_all(b" * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    within_timeout("SETTINGS", waiting[2].read_exact(&mut [0; 9])).await.unwrap();
+}
+
+/// How often the threads of the proxy have waited, from proc(5).
+fn waits(proxy: &Proxy) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{}/task", proxy.pid())).unwrap();
+    let waited = |status: String| {
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.unwrap().trim().parse::<u64>().unwrap()
+    };
+    tasks.map(|task| waited(fs::read_to_string(task.unwrap().path().join("status")).unwrap())).sum()
 }

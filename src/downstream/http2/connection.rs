@@ -68,7 +68,7 @@ where
     let mut timer = pin!(RequestTimer::new(timeouts));
     // In boxes of their own: what the handshake needs is freed after it.
     let handshake =
-        Box::pin(timeout(timeouts.request_header, builder(request_head).handshake::<_, Bytes>(io)));
+        Box::pin(timeout(timeouts.first_header, builder(request_head).handshake::<_, Bytes>(io)));
     let connection = match handshake.await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return Err(drop_reason(&error)),

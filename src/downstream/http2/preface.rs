@@ -5,7 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use tokio::select;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::client::HttpProtocol;
 use crate::net::socket::Socket;
@@ -39,30 +39,22 @@ pub async fn detect(
 
 /// Stores in `seen` how many bytes have arrived.
 async fn look_ahead(io: &mut Socket, seen: &mut usize) -> Result<HttpProtocol, DropReason> {
-    let disconnected = || DropReason::ClientDisconnected(ConnectionStage::Head);
+    let disconnected = DropReason::ClientDisconnected(ConnectionStage::Head);
     let mut bytes = [0; METHOD.len()];
-    loop {
-        let len = io.peek(&mut bytes).await.map_err(|_| disconnected())?;
-        if len == 0 {
-            return Err(disconnected());
-        }
-        if bytes[..len] != METHOD[..len] {
-            return Ok(HttpProtocol::Http1);
-        }
-        if len == METHOD.len() {
-            return Ok(HttpProtocol::Http2);
-        }
-        if len == std::mem::replace(seen, len) {
-            // The socket stays readable, because nothing was consumed.
-            sleep(INCOMPLETE_POLL).await;
-        }
+    let is_enough = |arrived: &[u8]| {
+        *seen = arrived.len();
+        arrived.len() == METHOD.len() || !METHOD.starts_with(arrived)
+    };
+    let Ok(len) = io.peek_until(&mut bytes, is_enough).await else { return Err(disconnected) };
+    match &bytes[..len] {
+        METHOD => Ok(HttpProtocol::Http2),
+        part if METHOD.starts_with(part) => Err(disconnected),
+        _ => Ok(HttpProtocol::Http1),
     }
 }
 
 /// The start of the preface: a method that no HTTP/1.1 request may have (RFC 9113 11.6).
 const METHOD: &[u8] = b"PRI ";
-/// How often to look for the rest of it, which almost always arrives together with the start.
-const INCOMPLETE_POLL: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {
@@ -107,9 +99,12 @@ mod tests {
         assert_eq!(detect(&mut near, LONG, async {}).await, Ok(HttpProtocol::Http1));
         far.write_all(b"PR").await.unwrap();
         assert_eq!(detect(&mut near, short, pending()).await, Err(DropReason::HeadTimeout));
-        let (mut near, far) = connected().await;
-        drop(far);
         let expected = DropReason::ClientDisconnected(ConnectionStage::Head);
-        assert_eq!(detect(&mut near, LONG, pending()).await, Err(expected));
+        for sent in [b"", &b"PRI"[..]] {
+            let (mut near, mut far) = connected().await;
+            far.write_all(sent).await.unwrap();
+            drop(far);
+            assert_eq!(detect(&mut near, LONG, pending()).await, Err(expected));
+        }
     }
 }
