@@ -97,6 +97,11 @@ impl PendingConnections {
         self.memory.set_limit(bytes);
     }
 
+    /// The memory of all connections, and its budget, in bytes.
+    pub fn memory_used_and_limit(&self) -> [u64; 2] {
+        [self.memory.used(), self.memory.limit()]
+    }
+
     /// Counts the memory of a request of this client, with this head, until the charge is dropped. `protocol` is that of
     /// the connection.
     ///

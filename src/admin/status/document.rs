@@ -36,6 +36,7 @@ pub fn process_snapshot(state: &ProxyState) -> ProcessSnapshot {
         draining: !state.is_ready(),
         connections_max: snapshot.capacity.connections,
         tunnels_max: snapshot.capacity.tunnels,
+        pending_memory: state.pending.memory_used_and_limit(),
         // The first configuration counts as applied: the process would not run otherwise.
         reload: reload.unwrap_or((state.started_at, true)),
         backends: snapshot.backend_snapshots(),

@@ -20,6 +20,8 @@ pub struct ProcessSnapshot {
     pub connections_max: usize,
     /// Maximum number of open tunnels.
     pub tunnels_max: usize,
+    /// Memory of the connections that carry no tunnel, and its budget, in bytes.
+    pub pending_memory: [u64; 2],
     /// Time of the last reload, and whether it was applied.
     pub reload: (f64, bool),
     /// All backends of the active configuration.

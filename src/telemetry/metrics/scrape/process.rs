@@ -75,6 +75,19 @@ impl Scrape {
             None,
             known(usage.descriptors_max),
         )?;
+        let [used, limit] = process.pending_memory;
+        text.gauges(
+            "pending_memory",
+            "Memory of the connections without a tunnel, as estimated for its budget",
+            Some(Unit::Bytes),
+            [([], used as f64)],
+        )?;
+        text.gauges(
+            "pending_memory_max",
+            "Budget of that memory",
+            Some(Unit::Bytes),
+            [([], limit as f64)],
+        )?;
         text.gauges(
             "resident_memory",
             "Resident memory",
