@@ -94,8 +94,9 @@ async def flooded(send):
 
 
 def rapid_reset(connection):
-    stream = connection.request()
-    connection.h2.reset_stream(stream, h2.errors.ErrorCodes.CANCEL)
+    for _ in range(10):
+        stream = connection.request()
+        connection.h2.reset_stream(stream, h2.errors.ErrorCodes.CANCEL)
 
 
 def pings(connection):

@@ -57,8 +57,9 @@ impl FloodTest {
 async fn rapid_reset_ends_the_connection() {
     let mut test = FloodTest::new().await;
     let reset = |stream| frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes());
+    let request = |n| [get_frame(2 * n + 1, &[]), reset(2 * n + 1)].concat();
     test.ends(ENHANCE_YOUR_CALM, "http2_flood", |n| {
-        [get_frame(2 * n + 1, &[]), reset(2 * n + 1)].concat()
+        (100 * n..100 * (n + 1)).flat_map(request).collect()
     })
     .await;
     test.finish().await;

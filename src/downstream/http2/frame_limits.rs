@@ -54,7 +54,8 @@ impl FrameLimits {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             heads: Allowance::new(200, 50, now),
-            resets: Allowance::new(200, 100, now),
+            // A map on a large screen cancels up to 100 tiles with each step of its zoom.
+            resets: Allowance::new(1000, 100, now),
             acknowledged: Allowance::new(200, 20, now),
             window_updates: Allowance::new(2000, 1000, now),
             ignored: Allowance::new(1000, 100, now),
@@ -152,7 +153,7 @@ mod tests {
         let mut limits = FrameLimits::new(now);
         let later = now + Duration::from_secs(2);
         for (frame, burst, rate, flood) in [
-            (frame(kind::RST_STREAM, 0), 200, 200, FrameFlood::Resets),
+            (frame(kind::RST_STREAM, 0), 1000, 200, FrameFlood::Resets),
             (frame(kind::PING, 0), 200, 40, FrameFlood::Acknowledged),
             (frame(kind::SETTINGS, 0), 0, 0, FrameFlood::Acknowledged),
             (frame(kind::WINDOW_UPDATE, 0), 2000, 2000, FrameFlood::WindowUpdates),
@@ -180,6 +181,17 @@ mod tests {
         assert_eq!(accepted(&mut limits, head, now), (200, FrameFlood::Heads));
         let later = now + Duration::from_millis(500);
         assert_eq!(accepted(&mut limits, head, later).0, 25);
+    }
+
+    #[test]
+    fn a_zoomed_map_is_no_flood() {
+        let mut now = Instant::now();
+        let mut limits = FrameLimits::new(now);
+        let cancelled_tile = frame(kind::RST_STREAM, 0);
+        for _ in 0..12 {
+            now += Duration::from_millis(250);
+            assert!((0..100).all(|_| limits.count(cancelled_tile, now).is_ok()));
+        }
     }
 
     #[test]
