@@ -193,6 +193,9 @@ pub struct PoolRebalance {
     pub held: usize,
     /// How many are closed per second.
     pub per_second: u32,
+    /// Whether a rebalance of the pool was in progress, which closes them.
+    #[serde(default)]
+    pub joined: bool,
     /// Why no tunnel has another backend in this pool.
     pub unmovable: Option<String>,
 }

@@ -40,11 +40,12 @@ fn table(result: &RebalanceResult, dry_run: bool) -> TextTable {
         ("NOTE", Align::Left),
     ]);
     for row in &result.pools {
-        let PoolRebalance { pool, tunnels, moving, held, per_second, unmovable } = row;
+        let PoolRebalance { pool, tunnels, moving, held, per_second, joined, unmovable } = row;
         let millis = *moving as u64 * 1000 / u64::from((*per_second).max(1));
         let counts = [tunnels, moving, held].map(ToString::to_string);
         let [tunnels, moving, held] = counts;
-        let note = unmovable.clone().unwrap_or_default();
+        let joined = joined.then(|| format!("joins the one in progress, {per_second}/s"));
+        let note = unmovable.clone().or(joined).unwrap_or_default();
         table.push([pool.clone(), tunnels, moving, held, age(millis), note]);
     }
     table
@@ -62,14 +63,20 @@ mod tests {
             moving,
             held: 7,
             per_second: 20,
+            joined: pool == "room",
             unmovable: unmovable.map(str::to_owned),
         };
-        let pools = vec![pool("chat", 2_250, None), pool("game", 0, Some("because"))];
+        let pools = vec![
+            pool("chat", 2_250, None),
+            pool("game", 0, Some("because")),
+            pool("room", 20, None),
+        ];
         let shown = table(&RebalanceResult { pools }, true).text(false);
         let lines: Vec<Vec<&str>> =
             shown.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines[0], ["POOL", "TUNNELS", "WOULD", "CLOSE", "HELD", "TIME", "NOTE"]);
         assert_eq!(lines[1], ["chat", "9000", "2250", "7", "1m52s"]);
         assert_eq!(lines[2], ["game", "9000", "0", "7", "0ms", "because"]);
+        assert_eq!(lines[3].join(" "), "room 9000 20 7 1s joins the one in progress, 20/s");
     }
 }

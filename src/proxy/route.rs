@@ -9,7 +9,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use ws::SessionPolicy;
 
 use super::maintenance::Maintenance;
-use super::shared_backends::{BackendsOwner, SharedBackends};
+use super::shared_backends::SharedBackends;
 use crate::admission::concurrency::RouteTunnels;
 use crate::admission::origin::OriginRules;
 use crate::client::ClientInfo;
@@ -24,6 +24,7 @@ use crate::telemetry::metrics::handles::{BackendCounts, RouteCounts};
 use crate::telemetry::once_a_minute::OnceAMinute;
 use crate::upstream::admin_override::{AdminOverride, DrainFlag};
 use crate::upstream::backend_name::ListedName;
+use crate::upstream::backends_owner::BackendsOwner;
 use crate::upstream::forwarded_headers::ForwardingPolicy;
 use crate::upstream::pool::{Pool, SharedBackendState};
 

@@ -7,6 +7,7 @@ use crate::config::settings::pool::{BackendSettings, PoolSettings};
 use crate::tls::pool::PoolTlsClients;
 use crate::upstream::backend_name::ListedName;
 use crate::upstream::backend_tls::{BackendKey, BackendTls};
+use crate::upstream::backends_owner::BackendsOwner;
 use crate::upstream::choice::pin_keys::PinKeys;
 use crate::upstream::choice::pin_source::PinSource;
 use crate::upstream::choice::state::ChoiceState;
@@ -26,24 +27,6 @@ pub struct SharedBackends {
     pins: HashMap<Arc<str>, Arc<PinSource>>,
     places: IdlePlaces,
     tls: Arc<PoolTlsClients>,
-}
-
-/// What lists backends.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum BackendsOwner {
-    /// The pool with this name.
-    Pool(Arc<str>),
-    /// The route with this name.
-    Route(Arc<str>),
-}
-
-impl BackendsOwner {
-    /// Its name.
-    pub fn name(&self) -> &Arc<str> {
-        match self {
-            Self::Pool(name) | Self::Route(name) => name,
-        }
-    }
 }
 
 /// What is known about a backend of one pool.

@@ -8,18 +8,18 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, interval, sleep, sleep_until};
+use tokio::time::{Instant, interval, sleep_until};
 use tracing::info;
 use ws::{SessionClose, TerminationReason};
 
 use crate::config::settings::choice::RebalanceMode;
 use crate::proxy::route::Route;
-use crate::proxy::shared_backends::BackendsOwner;
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
-use crate::sessions::rebalances::RebalanceProgress;
+use crate::sessions::rebalances::{RebalanceProgress, RebalanceScope};
 use crate::sessions::registry::SessionHandle;
 use crate::sys::clock::now;
+use crate::upstream::backends_owner::BackendsOwner;
 use crate::upstream::pool::moves::PoolComposition;
 
 /// The tunnels that a rebalance may close.
@@ -29,6 +29,15 @@ pub struct RebalanceTarget {
     pub owner: BackendsOwner,
     /// Only those of canary backends.
     pub only_canaries: bool,
+}
+
+/// How fast a rebalance closes tunnels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RebalanceRate {
+    /// That of the pool, or of the rebalance that it joins.
+    OfPool(NonZeroU32),
+    /// What an operator has given.
+    Given(NonZeroU32),
 }
 
 /// The tunnels of a target.
@@ -56,7 +65,7 @@ pub async fn run(state: Arc<ProxyState>) {
             let pool = watched.entry(owner.clone()).or_insert_with(new);
             if pool.has_changed(composition) {
                 let target = RebalanceTarget { owner, only_canaries: false };
-                start(&state, target, rate, "the pool has changed");
+                start(&state, target, RebalanceRate::OfPool(rate), "the pool has changed");
             }
         }
     }
@@ -100,61 +109,75 @@ impl WatchedPool {
     }
 }
 
-/// Starts a rebalance, in place of another of the same pool. `cause` is for the log.
+/// Starts a rebalance, or lets the one of the same pool that is in progress close these tunnels as well. `cause` is for
+/// the log. Returns the tunnels closed per second, and whether it was in progress.
 pub fn start(
     state: &Arc<ProxyState>,
     target: RebalanceTarget,
-    rate: NonZeroU32,
+    rate: RebalanceRate,
     cause: &'static str,
-) {
-    let name = target.owner.name().clone();
-    let (proxy, pool) = (state.clone(), name.clone());
-    state.rebalances.start(name, rate.get(), |progress| async move {
-        let first = scan(&proxy, &target).await;
-        if !first.moving.is_empty() {
-            let tunnels = first.moving.len();
-            info!(
-                pool = &*pool,
-                tunnels,
-                held = first.held,
-                per_second = rate.get(),
-                "rebalance started: {cause}"
-            );
-        }
-        close_paced(&proxy, &target, rate, &progress, first).await;
-        let closed = progress.closed();
-        if closed > 0 {
-            info!(pool = &*pool, tunnels = closed, "rebalance finished");
-        }
-    });
+) -> (NonZeroU32, bool) {
+    let RebalanceTarget { owner, only_canaries } = target;
+    let (rate, has_rate) = match rate {
+        RebalanceRate::OfPool(rate) => (rate, false),
+        RebalanceRate::Given(rate) => (rate, true),
+    };
+    let scope = RebalanceScope { only_canaries, rate };
+    let (proxy, of) = (state.clone(), owner.clone());
+    let (scope, is_joined) =
+        state.rebalances.start_or_join(owner.clone(), scope, has_rate, |progress| async move {
+            close_paced(&proxy, &of, &progress, cause).await;
+            let closed = progress.closed();
+            if closed > 0 {
+                info!(pool = &**of.name(), tunnels = closed, "rebalance finished");
+            }
+        });
+    if is_joined {
+        let (pool, per_second) = (&**owner.name(), scope.rate.get());
+        info!(pool, per_second, "rebalance in progress extended: {cause}");
+    }
+    (scope.rate, is_joined)
 }
 
 /// Closes tunnels until none is left that has another backend, those included that stay for a time because they were moved
 /// lately, and no weight is growing.
 async fn close_paced(
     state: &Arc<ProxyState>,
-    target: &RebalanceTarget,
-    rate: NonZeroU32,
+    owner: &BackendsOwner,
     progress: &RebalanceProgress,
-    mut found: RebalanceScan,
+    cause: &'static str,
 ) {
     let close = Arc::new(SessionClose::new(TerminationReason::Rebalanced));
-    let mut pace = Pace::new(rate);
+    let (mut pace, mut is_logged) = (Pace::new(progress.scope().0.rate), false);
     loop {
-        let later =
-            if is_ramping(&state.snapshot(), target) { RESCAN_INTERVAL } else { HELD_INTERVAL };
-        if found.moving.is_empty() && found.held == 0 && later == HELD_INTERVAL {
-            return;
+        let (RebalanceScope { only_canaries, rate }, version) = progress.scope();
+        pace.set_rate(rate);
+        let target = RebalanceTarget { owner: owner.clone(), only_canaries };
+        let found = scan(state, &target).await;
+        if !is_logged && !found.moving.is_empty() {
+            is_logged = true;
+            log_start(owner, &found, rate, cause);
+        }
+        let is_ramping = is_ramping(&state.snapshot(), &target);
+        let later = if is_ramping { RESCAN_INTERVAL } else { HELD_INTERVAL };
+        if found.moving.is_empty() && found.held == 0 && !is_ramping {
+            if progress.end(version) {
+                return;
+            }
+            continue;
         }
         let count = found.moving.len();
         for (index, session) in found.moving.iter().enumerate() {
             progress.set_left(count - index);
-            if is_due(state, target, session).is_none() {
+            if is_due(state, &target, session).is_none() {
                 continue;
             }
             pace.wait(state.net.random_f64()).await;
+            if progress.scope().1 != version {
+                break;
+            }
             // Again, as it has waited.
-            if let Some((session, route)) = is_due(state, target, session)
+            if let Some((session, route)) = is_due(state, &target, session)
                 && route.pool.state().moved.record(session.info.key, now())
             {
                 session.close(&close);
@@ -162,13 +185,32 @@ async fn close_paced(
                 pace.advance();
             }
         }
-        progress.set_left(found.held);
         if state.is_draining() {
             return;
         }
-        sleep(if count > 0 { RESCAN_INTERVAL } else { later }).await;
-        found = scan(state, target).await;
+        if progress.scope().1 == version {
+            progress.set_left(found.held);
+            wait_for_scan(if count > 0 { RESCAN_INTERVAL } else { later }, progress, version).await;
+        }
     }
+}
+
+/// Waits for this time, or until another rebalance joins.
+async fn wait_for_scan(time: Duration, progress: &RebalanceProgress, version: usize) {
+    let until = Instant::now() + time;
+    while Instant::now() < until && progress.scope().1 == version {
+        sleep_until(until.min(Instant::now() + RESCAN_INTERVAL)).await;
+    }
+}
+
+fn log_start(owner: &BackendsOwner, found: &RebalanceScan, rate: NonZeroU32, cause: &str) {
+    info!(
+        pool = &**owner.name(),
+        tunnels = found.moving.len(),
+        held = found.held,
+        per_second = rate.get(),
+        "rebalance started: {cause}"
+    );
 }
 
 /// The tunnel and its route if it is to be closed now.
@@ -245,6 +287,13 @@ impl Pace {
         Self { rate: f64::from(rate.get()), start: Instant::now(), count: 0 }
     }
 
+    /// Closes go on at another rate.
+    fn set_rate(&mut self, rate: NonZeroU32) {
+        if self.rate != f64::from(rate.get()) {
+            *self = Self::new(rate);
+        }
+    }
+
     /// Waits until the next one is due; `random` is between 0 and 1.
     async fn wait(&mut self, random: f64) {
         let now = Instant::now();
@@ -286,7 +335,7 @@ mod tests {
         let seconds = start.elapsed().as_secs_f64();
         assert!((9.9..=10.1).contains(&seconds), "{seconds}");
         // No burst after a pause.
-        sleep(Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
         let start = Instant::now();
         for _ in 0..50 {
             pace.wait(net.random_f64()).await;

@@ -8,6 +8,7 @@
 pub(crate) mod admin_override;
 pub(crate) mod backend_name;
 pub(crate) mod backend_tls;
+pub(crate) mod backends_owner;
 pub(crate) mod choice;
 pub(crate) mod connect;
 pub(crate) mod connect_error;

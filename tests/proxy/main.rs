@@ -89,6 +89,7 @@ mod proxy_protocol;
 mod proxy_protocol_out;
 mod rate_delays;
 mod rebalance;
+mod rebalance_joins;
 mod rebinding;
 mod record_rate;
 mod redirect;

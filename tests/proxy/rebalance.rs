@@ -14,20 +14,20 @@ use crate::support::{
 };
 
 /// A pool whose backend `d` is missing, with the header `X-Room` as its hash and these keys as well.
-fn without_d(backends: &Backends, keys: &str) -> (String, String) {
+pub fn without_d(backends: &Backends, keys: &str) -> (String, String) {
     let all = backends.pool(&format!("hash = \"header:X-Room\"\n{keys}")) + NO_PINGS;
     let d = format!("{{ address = \"{}\", id = \"d\" }}, ", backends.0[3].1.address);
     (all.replace(&d, ""), d)
 }
 
 /// The clients of these tests answer no pings.
-const NO_PINGS: &str = "[heartbeat]\ninterval = \"off\"\n";
+pub const NO_PINGS: &str = "[heartbeat]\ninterval = \"off\"\n";
 
 /// A tunnel of a room.
-struct RoomTunnel {
-    room: usize,
-    stream: PlainStream,
-    backend: String,
+pub struct RoomTunnel {
+    pub room: usize,
+    pub stream: PlainStream,
+    pub backend: String,
 }
 
 fn room_head(room: usize) -> String {
@@ -35,7 +35,7 @@ fn room_head(room: usize) -> String {
 }
 
 /// Opens one tunnel for each room, from several addresses.
-async fn open_rooms(client: &Client, rooms: std::ops::Range<usize>) -> Vec<RoomTunnel> {
+pub async fn open_rooms(client: &Client, rooms: std::ops::Range<usize>) -> Vec<RoomTunnel> {
     let mut tunnels = Vec::new();
     for room in rooms {
         let from = u8::try_from(room % 200).unwrap() + 1;
@@ -46,23 +46,23 @@ async fn open_rooms(client: &Client, rooms: std::ops::Range<usize>) -> Vec<RoomT
 }
 
 /// Reloads with `d` in the list of backends.
-async fn add_d(proxy: &Proxy, d: &str) {
+pub async fn add_d(proxy: &Proxy, d: &str) {
     proxy.reload_with("backends = [", &format!("backends = [{d}")).await;
 }
 
 /// Sends a message, and waits for its echo.
-async fn assert_open(tunnel: &mut RoomTunnel) {
+pub async fn assert_open(tunnel: &mut RoomTunnel) {
     tunnel.stream.write_all(&wire::masked(0x81, b"still here")).await.unwrap();
     let echo = wire::read_past_pings(&mut tunnel.stream).await.unwrap();
     assert_eq!((echo.first, &echo.payload[..]), (0x81, &b"still here"[..]), "{}", tunnel.room);
 }
 
-async fn close_code(tunnel: &mut RoomTunnel) -> u16 {
+pub async fn close_code(tunnel: &mut RoomTunnel) -> u16 {
     wire::read_past_pings(&mut tunnel.stream).await.unwrap().code()
 }
 
 /// The tunnels whose rooms have another backend now, and the others.
-async fn split(proxy: &Proxy, tunnels: Vec<RoomTunnel>) -> (Vec<RoomTunnel>, Vec<RoomTunnel>) {
+pub async fn split(proxy: &Proxy, tunnels: Vec<RoomTunnel>) -> (Vec<RoomTunnel>, Vec<RoomTunnel>) {
     let (mut moving, mut staying) = (Vec::new(), Vec::new());
     for tunnel in tunnels {
         let room = format!("X-Room: {}", tunnel.room);
@@ -73,7 +73,7 @@ async fn split(proxy: &Proxy, tunnels: Vec<RoomTunnel>) -> (Vec<RoomTunnel>, Vec
     (moving, staying)
 }
 
-async fn rebalance(proxy: &Proxy, per_second: Option<u32>, dry_run: bool) -> Value {
+pub async fn rebalance(proxy: &Proxy, per_second: Option<u32>, dry_run: bool) -> Value {
     let request = json!({"command": "rebalance", "pool": "chat", "per_second": per_second,
         "dry_run": dry_run});
     proxy.command(request).await["pools"][0].clone()
@@ -93,7 +93,7 @@ async fn only_tunnels_of_the_new_backend_are_closed() {
     let (mut moving, mut staying) = split(&proxy, tunnels).await;
     assert!((ROOMS / 8..ROOMS * 3 / 8).contains(&moving.len()), "{}", moving.len());
     let expected = json!({"pool": "chat", "tunnels": ROOMS, "moving": moving.len(), "held": 0,
-        "per_second": RATE, "unmovable": null});
+        "per_second": RATE, "joined": false, "unmovable": null});
     assert_eq!(rebalance(&proxy, None, true).await, expected);
     // A preview closes nothing.
     assert_eq!(rebalance(&proxy, Some(RATE as u32), true).await, expected);

@@ -10,10 +10,10 @@ use crate::control_protocol::response::{
     CanaryChanged, CommandError, CommandErrorKind, PoolRebalance, RebalanceResult, RebalanceStopped,
 };
 use crate::proxy::route::Route;
-use crate::proxy::shared_backends::BackendsOwner;
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
-use crate::server::rebalance::{RebalanceTarget, find, start};
+use crate::server::rebalance::{RebalanceRate, RebalanceTarget, find, start};
+use crate::upstream::backends_owner::BackendsOwner;
 
 /// Counts the tunnels of each pool whose clients have another backend now and, unless `dry_run`, starts to close them.
 /// Takes milliseconds for thousands of tunnels.
@@ -34,18 +34,25 @@ pub(super) fn rebalance(
     for (owner, route) in owners(&snapshot, pool)? {
         let target = RebalanceTarget { owner, only_canaries: false };
         let found = find(state, &target);
-        let rate = rate.unwrap_or(route.pool.settings().rebalance_rate);
+        let of_pool = route.pool.settings().rebalance_rate;
+        let (pool, is_needed) =
+            (target.owner.name().to_string(), found.moving.len() + found.held > 0);
+        let (per_second, joined) = match dry_run || !is_needed {
+            true => (rate.unwrap_or(of_pool), false),
+            false => {
+                let rate = rate.map_or(RebalanceRate::OfPool(of_pool), RebalanceRate::Given);
+                start(state, target, rate, "by command")
+            }
+        };
         pools.push(PoolRebalance {
-            pool: target.owner.name().to_string(),
+            pool,
             tunnels: found.tunnels,
             moving: found.moving.len(),
             held: found.held,
-            per_second: rate.get(),
+            per_second: per_second.get(),
+            joined,
             unmovable: route.pool.is_movable().err().map(|cause| cause.to_string()),
         });
-        if !dry_run && found.moving.len() + found.held > 0 {
-            start(state, target, rate, "by command");
-        }
     }
     Ok(RebalanceResult { pools })
 }
@@ -91,7 +98,8 @@ pub(super) fn set_canary(
             RebalanceTarget { owner: BackendsOwner::Pool(name.into()), only_canaries: true };
         closing = find(state, &target).moving.len();
         if closing > 0 {
-            start(state, target, pool.settings().rebalance_rate, "the canary was aborted");
+            let rate = RebalanceRate::OfPool(pool.settings().rebalance_rate);
+            start(state, target, rate, "the canary was aborted");
         }
     }
     Ok(CanaryChanged { share: pool.canary_share().to_string(), closing })

@@ -197,10 +197,10 @@ fn drains(state: &ProxyState) -> Value {
 fn rebalances(state: &ProxyState) -> Value {
     let row = |running: &RunningRebalance| {
         json!({
-            "pool": &*running.pool,
+            "pool": &**running.owner.name(),
             "closed": running.progress.closed(),
             "left": running.progress.left(),
-            "per_second": running.per_second,
+            "per_second": running.progress.scope().0.rate,
         })
     };
     state.rebalances.running().iter().map(row).collect()
