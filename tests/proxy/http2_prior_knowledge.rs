@@ -1,10 +1,10 @@
 //! HTTP/2 without TLS, from a proxy in front that terminates it (RFC 9113 3.3).
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::support::http2::{Http2Client, get, http2_plain_proxy};
 use crate::support::{
@@ -84,15 +84,16 @@ async fn connection_without_a_preface_ends_after_the_header_timeout() {
 async fn preface_and_first_head_share_one_deadline() {
     let backend = Backend::app(OK).await;
     let routes = route(&[backend.address], "");
-    let proxy = http2_plain_proxy(&format!("[timeouts]\nrequest_header = \"3s\"\n{routes}")).await;
+    let proxy = http2_plain_proxy(&format!("[timeouts]\nrequest_header = \"4s\"\n{routes}")).await;
     for (sent, end) in [("GET / HTTP", "head_timeout"), ("PRI * HTTP", "no_request")] {
         let started = Instant::now();
         let mut stream = Client::new(&proxy).await.connect_plain().await;
-        sleep(Duration::from_secs(2)).await;
+        sleep(Duration::from_millis(3500)).await;
         stream.write_all(sent.as_bytes()).await.unwrap();
         let _ = within_timeout("the end", stream.read_to_end(&mut Vec::new())).await;
-        let age = started.elapsed().as_millis();
-        assert!((2900..4500).contains(&age), "{sent}: {age}");
+        // Twice the time would be 7.5 s.
+        let age = started.elapsed();
+        assert!((3900..7000).contains(&age.as_millis()), "{sent}: {age:?}");
         drop(stream);
         let dropped = |record: &Record| record["event"] == "dropped" && record["end"] == end;
         proxy.record(end, dropped).await;
@@ -116,7 +117,8 @@ async fn part_of_a_preface_costs_nothing_while_it_waits() {
     let before = waits(&proxy);
     sleep(Duration::from_secs(1)).await;
     let more = waits(&proxy) - before;
-    assert!(more < 50, "{more} wakes in a second");
+    // A busy machine adds some to the few of its timers; there were 60,000 looks.
+    assert!(more < 300, "{more} wakes in a second");
     waiting[2].write_all(b" * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
     within_timeout("SETTINGS", waiting[2].read_exact(&mut [0; 9])).await.unwrap();
 }

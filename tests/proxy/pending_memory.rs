@@ -39,14 +39,15 @@ async fn idle_connections_are_closed_before_silent_ones() {
     // At 10 KiB each, there is memory for 204 of both.
     sleep(RESTED).await;
     let mut silent = Vec::new();
-    for _ in 0..190 {
-        silent.push(connect([127, 0, 6, 2], client.plain).await);
+    for n in 0..190 {
+        silent.push(connect([127, 0, 6, 2 + n % 10], client.plain).await);
     }
     proxy.wait_for_connections(204).await;
     let scrape = proxy.scrape().await;
     let [used, max] = ["", "_max"]
         .map(|end| scrape.value(&format!("tidegate_pending_memory{end}_bytes"), &[]) as u64 >> 10);
-    assert!((2000..=2048).contains(&used) && max == 2048, "{used} of {max} KiB");
+    // One may just be counted for which another is closed.
+    assert!((2000..=2064).contains(&used) && max == 2048, "{used} of {max} KiB");
     let record = proxy.end_record("shed").await;
     assert_eq!([&record["key"], &record["value"]], ["concurrency.pending_memory", "2MiB"]);
     let mut closed = Vec::new();
