@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{CertificateDer, UnixTime};
-use webpki::{EndEntityCert, KeyUsage};
+use webpki::{EndEntityCert, Error as ChainError, KeyUsage, anchor_from_trusted_cert};
 
 /// The DNS names of the first certificate, in lower case.
 pub(super) fn names(chain: &[CertificateDer<'_>]) -> Vec<String> {
@@ -44,6 +45,35 @@ pub(super) fn is_linked(chain: &[CertificateDer<'_>]) -> bool {
         },
         _ => true,
     })
+}
+
+/// Checks the signatures of a chain up to its last certificate, as clients that trust that one do. `now` is in seconds
+/// since 1970; outside of the validity of the first certificate it does not count, since this clock may be wrong. Signatures
+/// by algorithms that are not known here are not checked.
+///
+/// # Errors
+/// Why clients would reject the chain.
+pub(super) fn verify(chain: &[CertificateDer<'_>], now: u64) -> Result<(), ChainError> {
+    let [leaf, between @ .., last] = chain else { return Ok(()) };
+    let (from, until) = validity(chain).unwrap_or((now, now));
+    let then = UnixTime::since_unix_epoch(Duration::from_secs(now.max(from).min(until)));
+    let anchor = anchor_from_trusted_cert(last)?;
+    let algorithms = default_provider().signature_verification_algorithms.all;
+    let leaf = EndEntityCert::try_from(leaf)?;
+    let anchors = [anchor];
+    let verified = leaf.verify_for_usage(
+        algorithms,
+        &anchors,
+        between,
+        then,
+        KeyUsage::server_auth(),
+        None,
+        None,
+    );
+    match verified {
+        Ok(_) | Err(ChainError::UnsupportedSignatureAlgorithmContext(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Problems for which some clients may reject this chain; it is sent as it is.

@@ -27,6 +27,9 @@ pub fn check_issued(
     if !chain::is_linked(&pair.key.cert) {
         return Err("a certificate in the chain is not the issuer of the one before it".into());
     }
+    chain::verify(&pair.key.cert, now).map_err(|error| {
+        format!("a certificate in the chain is not signed by the one after it, or clients reject it: {error}")
+    })?;
     match chain::validity(&pair.key.cert) {
         None => Err("its validity period cannot be read".into()),
         Some((from, until)) if until <= from || until <= now => Err(format!(
@@ -99,6 +102,9 @@ mod tests {
         error(issue(&["a.example", "*.b.example"], &ca, 2021), "valid only until 2021-01-01");
         let (chain, key) = issue(&["a.example", "*.b.example"], &ca, 2035);
         error((chain.replace(&ca.1, &other.1), key), "not the issuer of the one before");
+        // The name of the issuer is right, and its key is another one.
+        let (chain, key) = issue(&["a.example", "*.b.example"], &ca, 2035);
+        error((chain.replace(&ca.1, &issuer("ca").1), key), "not signed by the one after it");
         error((good.0.clone(), issue(&["a.example"], &ca, 2035).1), "not the key");
         error((good.0[..good.0.len() / 4].to_owned(), good.1.clone()), "cut short");
         error((String::new(), good.1), "no certificate");

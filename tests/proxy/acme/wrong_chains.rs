@@ -25,6 +25,7 @@ async fn wrong_certificates_are_rejected_and_reported() {
         (WrongChain::MissingName, NAME),
         (WrongChain::Expired, "valid only until"),
         (WrongChain::OtherIssuer, "issuer"),
+        (WrongChain::OtherIssuerKey, "not signed by the one after it"),
         (WrongChain::Cut, "cut short"),
         (WrongChain::Empty, "no certificate"),
     ]

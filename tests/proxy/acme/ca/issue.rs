@@ -28,6 +28,8 @@ pub enum WrongChain {
     Expired,
     /// The next certificate in the chain is not its issuer.
     OtherIssuer,
+    /// The next certificate in the chain has the name of its issuer, and another key.
+    OtherIssuerKey,
     /// The chain is cut within its first certificate.
     Cut,
     /// The chain is empty.
@@ -70,7 +72,7 @@ impl Signer {
     pub fn new() -> Self {
         let root_params = issuer_params("tidegate tests: root");
         let root = CertifiedIssuer::self_signed(root_params, KeyPair::generate().unwrap()).unwrap();
-        let params = issuer_params("tidegate tests: intermediate");
+        let params = issuer_params(INTERMEDIATE);
         let key = KeyPair::generate().unwrap();
         let intermediate = CertifiedIssuer::signed_by(params, key, &root).unwrap();
         Self { root, intermediate }
@@ -134,6 +136,12 @@ impl Signer {
             Some(WrongChain::OtherIssuer) => {
                 chain = [certificate.pem(), self.root.pem()].join("\n");
             }
+            Some(WrongChain::OtherIssuerKey) => {
+                let key = KeyPair::generate().unwrap();
+                let params = issuer_params(INTERMEDIATE);
+                let other = CertifiedIssuer::signed_by(params, key, &self.root).unwrap();
+                chain = [certificate.pem(), other.pem()].join("\n");
+            }
             Some(WrongChain::Cut) => chain.truncate(certificate.pem().len() / 2),
             Some(WrongChain::Empty) => chain.clear(),
             _ => {}
@@ -164,6 +172,8 @@ impl Signer {
         params
     }
 }
+
+const INTERMEDIATE: &str = "tidegate tests: intermediate";
 
 fn issuer_params(name: &str) -> CertificateParams {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
