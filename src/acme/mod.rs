@@ -11,6 +11,7 @@ pub(crate) mod client;
 pub(crate) mod dns_hook;
 pub(crate) mod failure;
 pub(crate) mod jws;
+pub(crate) mod local_problems;
 pub(crate) mod order;
 pub(crate) mod protocol;
 pub(crate) mod record;

@@ -15,6 +15,7 @@ use super::local_ports::{self, LocalPorts};
 use super::route::Route;
 use super::routing_table::RoutingTable;
 use super::shared_backends::SharedBackends;
+use crate::acme::local_problems::local_problems;
 use crate::acme::state::AcmeState;
 use crate::admission::rate::ClientRates;
 use crate::config::settings::{ListenerSettings, Settings};
@@ -249,6 +250,7 @@ impl Snapshot {
                 warnings.extend(settings.origin_warnings());
                 warnings.extend(settings.limit_warnings());
                 warnings.extend(settings.pool_warnings());
+                warnings.extend(local_problems(settings));
                 Ok(Validated {
                     capacity,
                     tls,

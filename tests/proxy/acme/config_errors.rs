@@ -2,11 +2,16 @@
 
 use std::process::Command;
 
-use super::AcmeBed;
-use crate::support::{TIDEGATE, TempDir};
+use super::{AcmeBed, logged};
+use crate::support::{Proxy, TIDEGATE, TempDir};
 
 /// What `tidegate check` prints about a configuration that must be invalid.
 fn check(config: &str) -> String {
+    checked(config, 78)
+}
+
+/// What `tidegate check` prints about a configuration with this exit code.
+fn checked(config: &str, code: i32) -> String {
     let folder = TempDir::new();
     folder.write("proxy.toml", config);
     let output = Command::new("timeout")
@@ -14,7 +19,7 @@ fn check(config: &str) -> String {
         .current_dir(folder.path())
         .output()
         .unwrap();
-    assert_eq!(output.status.code(), Some(78), "{config}: {output:?}");
+    assert_eq!(output.status.code(), Some(code), "{config}: {output:?}");
     String::from_utf8(output.stderr).unwrap()
 }
 
@@ -46,5 +51,34 @@ async fn faults_are_shown_with_line_and_caret() {
         let line = config.lines().position(|line| line.contains(place)).unwrap() + 1;
         assert!(error.contains(&format!("proxy.toml:{line}:")), "{place}: {error}");
         assert!(error.contains('^') && error.contains(words), "{place}: {error}");
+    }
+}
+
+// Requirements: CK10.
+#[tokio::test]
+async fn unusable_hook_and_folder_are_named_by_check_and_start() {
+    let bed = AcmeBed::new().await;
+    bed.state.write("hook", "#!/bin/sh\n");
+    bed.state.write("file", "");
+    let [hook, file] = ["hook", "file"].map(|name| bed.state.path().join(name));
+    let state = format!("{:?}", bed.state.path());
+    let config = bed.config(&format!("challenge = \"dns-01\"\ndns_hook = {hook:?}\n"));
+    let config = config.replace(&state, &format!("{:?}", file.join("state")));
+    let warned = checked(&config, 0);
+    let proxy = Proxy::start_bare(&config).await;
+    for (key, words, advice) in [
+        (
+            "dns_hook",
+            format!("{}: cannot be executed: Permission denied", hook.display()),
+            "chmod +x",
+        ),
+        ("state_directory", format!("{}: is no folder", file.display()), "mode 0700"),
+    ] {
+        let line = config.lines().position(|line| line.starts_with(key)).unwrap() + 1;
+        let found = warned.lines().find(|line| line.contains(&words)).expect(&warned);
+        assert!(found.contains(&format!("proxy.toml:{line}:")), "{found}");
+        assert!(found.contains(&format!("acme.{key}: ")) && found.contains(advice), "{found}");
+        let record = logged(&proxy, &words).await;
+        assert_eq!(record["message"], "configuration warning", "{record}");
     }
 }
