@@ -6,16 +6,19 @@ use rustls::sign::CertifiedKey;
 use tracing::{debug, info, warn};
 
 use super::account::{self, AccountFiles};
+use super::cert_files;
 use super::failure::AcmeFailure;
-use super::order::{OrderContext, obtain, store};
+use super::order::{OrderContext, obtain};
 use super::record::{Backoff, CertRecord};
 use super::renewal_info::{certificate_id, renewal_window};
 use super::schedule::{backoff_end, record_failure};
 use super::state::AcmeState;
 use super::storage::{self, StateFolder};
 use super::transport::AcmeTransport;
+use super::tried::Tried;
 use crate::config::settings::acme::{AcmeCertificate, AcmeSettings};
 use crate::net::network::Net;
+use crate::sys::clock::wall;
 use crate::tls::certs::issued::validity_of;
 
 /// Everything that an attempt needs.
@@ -27,12 +30,14 @@ pub struct Attempt {
     pub issued: Option<Arc<CertifiedKey>>,
     pub acme: Arc<AcmeState>,
     pub task: AttemptTask,
+    /// What it tries.
+    pub tried: Tried,
     /// What is known from before.
     pub record: CertRecord,
     pub directory: Backoff,
     /// In `[0, 1)`.
     pub random: f64,
-    /// The time of day, in seconds since 1970.
+    /// The time of day at its start, in seconds since 1970.
     pub now: u64,
 }
 
@@ -97,7 +102,8 @@ impl Attempt {
                 &mut self.directory,
                 lifetime,
                 self.random,
-                self.now,
+                // It may have taken minutes.
+                wall() as u64,
             );
             self.store(&account);
         }
@@ -107,7 +113,9 @@ impl Attempt {
     /// Another process may have ordered in the meantime.
     fn read_again(&mut self, account: &AccountFiles) -> Result<(), AcmeFailure> {
         storage::finish_install(&self.certificate.folder)?;
-        let stored = read_record(&self.certificate)?;
+        let mut stored = cert_files::read(&self.certificate)?;
+        // The task that orders has logged it.
+        let _ = stored.tries(&self.tried.order(&self.certificate));
         // What could not be written is still known here.
         if stored.issued_at > self.record.issued_at
             || stored.backoff.failed_at >= self.record.backoff.failed_at
@@ -118,9 +126,17 @@ impl Attempt {
                 self.task = AttemptTask::RenewalInfo;
             }
         }
-        let stored = account.record()?.backoff;
-        if stored.failed_at >= self.directory.failed_at {
-            self.directory = stored;
+        let mut stored = account.record()?;
+        let void = stored.tries(&self.tried.account);
+        if void.is_some_and(|void| backoff_end(&void, self.now) > self.now) {
+            let directory = &self.settings.directory;
+            info!(
+                directory,
+                "ACME: the delay after failures of another directory or account does not hold"
+            );
+        }
+        if stored.backoff.failed_at >= self.directory.failed_at {
+            self.directory = stored.backoff;
         }
         Ok(())
     }
@@ -167,16 +183,16 @@ impl Attempt {
             account,
             answers: &self.acme.answers,
             replaces,
-            now: self.now,
         };
         let (chain, (valid_from, valid_until)) =
             obtain(&context, &mut client, &mut self.record).await?;
         storage::install(&self.certificate.folder, &chain)?;
         self.record = CertRecord {
             directory: self.settings.directory.clone(),
-            issued_at: self.now,
+            issued_at: wall() as u64,
             valid_from,
             valid_until,
+            dns_records: std::mem::take(&mut self.record.dns_records),
             ..CertRecord::default()
         };
         self.directory = Backoff::default();
@@ -188,7 +204,7 @@ impl Attempt {
         let asked = renewal_window(transport, &self.settings.directory, id).await;
         let record = &mut self.record;
         let is_same = record.renewal_info_for == id;
-        (record.renewal_info_for, record.renewal_info_at) = (id.to_owned(), self.now);
+        (record.renewal_info_for, record.renewal_info_at) = (id.to_owned(), wall() as u64);
         match asked {
             Ok((window, interval)) => {
                 let certificate = self.certificate.name();
@@ -227,26 +243,20 @@ impl Attempt {
 
     /// What cannot be written is still known to this process.
     fn store(&self, account: &AccountFiles) {
-        let stored = store(&self.certificate, &self.record).and_then(|()| {
-            let mut record = account.record()?;
-            if record.backoff == self.directory {
+        let stored = cert_files::store(&self.certificate, &self.record).and_then(|()| {
+            let before = account.record()?;
+            let mut record = before.clone();
+            let _ = record.tries(&self.tried.account);
+            record.backoff = self.directory;
+            if record.backoff == before.backoff && record.other_failures == before.other_failures {
                 return Ok(());
             }
-            record.backoff = self.directory;
             account.store(&record)
         });
         if let Err(failure) = stored {
             warn!(error = %failure, "the state of a certificate cannot be stored");
         }
     }
-}
-
-/// Reads the record of a certificate. May block.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn read_record(certificate: &AcmeCertificate) -> Result<CertRecord, AcmeFailure> {
-    storage::read_json(&certificate.folder.join("state.json"))
 }
 
 /// When to ask again after a failure, in seconds.

@@ -7,8 +7,10 @@
 
 pub(crate) mod account;
 pub(crate) mod attempt;
+pub(crate) mod cert_files;
 pub(crate) mod client;
 pub(crate) mod dns_hook;
+pub(crate) mod dns_records;
 pub(crate) mod failure;
 pub(crate) mod jws;
 pub(crate) mod local_problems;
@@ -20,6 +22,7 @@ pub(crate) mod schedule;
 pub(crate) mod state;
 pub(crate) mod storage;
 pub(crate) mod transport;
+pub(crate) mod tried;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,6 @@
 //! One order (RFC 8555 7.4), from its request to the issued chain. Each step is stored before the next one, so that
 //! an order is continued after a restart.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,9 +15,10 @@ use super::client::AcmeClient;
 use super::failure::{AcmeFailure, FailureScope};
 use super::jws::answer_digest;
 use super::protocol::{AcmeOrder, AcmeProblem, AcmeStatus, Authorization};
-use super::record::{CertRecord, OpenOrder};
-use super::{dns_hook, storage};
+use super::record::{CertRecord, DnsRecord, OpenOrder};
+use super::{cert_files, dns_records, storage};
 use crate::config::settings::acme::{AcmeCertificate, AcmeSettings, ChallengeKind};
+use crate::sys::clock::wall;
 use crate::tls::certs::generated;
 use crate::tls::certs::issued::{check_issued, validity_of};
 use crate::tls::challenges::ChallengeAnswers;
@@ -31,8 +31,6 @@ pub struct OrderContext<'a> {
     pub answers: &'a Arc<ChallengeAnswers>,
     /// The identifier of the certificate that is replaced (RFC 9773 5).
     pub replaces: Option<String>,
-    /// The time of day, in seconds since 1970.
-    pub now: u64,
 }
 
 /// Orders the certificate and checks it. Returns the chain and its validity; its key is in the file of the new key.
@@ -49,9 +47,12 @@ pub async fn obtain(
         let minutes = ORDER_TIMEOUT.as_secs() / 60;
         AcmeFailure::directory(format!("the order was not completed within {minutes} minutes"))
     };
+    let hook = context.settings.dns_hook.as_deref();
+    dns_records::clean_left(hook, record).await;
     let mut steps = OrderSteps { context, client, answered: Vec::new() };
     let ordered = timeout_at(deadline, steps.run(record)).await.unwrap_or_else(|_| Err(late()));
-    steps.remove_answers().await;
+    steps.answered.clear();
+    dns_records::clean(hook, record).await;
     ordered
 }
 
@@ -62,11 +63,8 @@ struct OrderSteps<'a, 'c> {
     answered: Vec<Answered>,
 }
 
-/// An answer to a challenge; removed when it is dropped.
-enum Answered {
-    Listener(Arc<ChallengeAnswers>, String),
-    Dns { hook: PathBuf, name: String, value: String },
-}
+/// An answer to a challenge by a listener; removed when it is dropped.
+struct Answered(Arc<ChallengeAnswers>, String);
 
 impl OrderSteps<'_, '_> {
     async fn run(&mut self, record: &mut CertRecord) -> Result<(String, (u64, u64)), AcmeFailure> {
@@ -75,7 +73,7 @@ impl OrderSteps<'_, '_> {
             None => self.new_order(record).await?,
         };
         if order.status == AcmeStatus::Pending {
-            if let Err(failure) = self.validate(&order).await {
+            if let Err(failure) = self.validate(&order, record).await {
                 self.forget_if_invalid(&url, record).await;
                 return Err(failure);
             }
@@ -166,7 +164,7 @@ impl OrderSteps<'_, '_> {
             names: certificate.names.clone(),
             directory: settings.directory.clone(),
         });
-        store(certificate, record)?;
+        cert_files::store(certificate, record)?;
         Ok((url, order))
     }
 
@@ -188,7 +186,11 @@ impl OrderSteps<'_, '_> {
     }
 
     /// Proves control of all names of the order.
-    async fn validate(&mut self, order: &AcmeOrder) -> Result<(), AcmeFailure> {
+    async fn validate(
+        &mut self,
+        order: &AcmeOrder,
+        record: &mut CertRecord,
+    ) -> Result<(), AcmeFailure> {
         let kind = self.context.settings.challenge;
         let names = &self.context.certificate.names;
         if order.authorizations.len() > names.len() {
@@ -205,7 +207,7 @@ impl OrderSteps<'_, '_> {
             let challenge = found.challenge(kind.as_str());
             let challenge = challenge
                 .map_err(|problem| AcmeFailure::certificate(format!("{name}: {problem}")))?;
-            self.answer(kind, &name, &challenge.token).await?;
+            self.answer(kind, &name, &challenge.token, record).await?;
             waiting.push((url, challenge.url.clone(), challenge.status));
         }
         for (_, challenge, _) in waiting.iter().filter(|of| of.2 == AcmeStatus::Pending) {
@@ -245,40 +247,28 @@ impl OrderSteps<'_, '_> {
         kind: ChallengeKind,
         name: &str,
         token: &str,
+        record: &mut CertRecord,
     ) -> Result<(), AcmeFailure> {
-        let OrderContext { settings, answers, .. } = self.context;
+        let OrderContext { settings, certificate, answers, .. } = self.context;
         let answer = self.client.key().authorization(token);
         match kind {
             ChallengeKind::TlsAlpn01 => {
                 let made = generated::validation(name, &answer_digest(&answer));
                 answers.insert_tls(name, made.map_err(AcmeFailure::certificate)?);
-                self.answered.push(Answered::Listener(Arc::clone(answers), name.to_owned()));
+                self.answered.push(Answered(Arc::clone(answers), name.to_owned()));
             }
             ChallengeKind::Http01 => {
                 answers.insert_http(token, answer);
-                self.answered.push(Answered::Listener(Arc::clone(answers), token.to_owned()));
+                self.answered.push(Answered(Arc::clone(answers), token.to_owned()));
             }
             ChallengeKind::Dns01 => {
-                let Some(hook) = settings.dns_hook.clone() else { return Ok(()) };
+                let Some(hook) = &settings.dns_hook else { return Ok(()) };
                 let name = format!("_acme-challenge.{name}");
                 let value = BASE64URL_NOPAD.encode(&answer_digest(&answer));
-                // Removed even if the hook fails in the middle.
-                let (set, to_set) = (hook.clone(), (name.clone(), value.clone()));
-                self.answered.push(Answered::Dns { hook, name, value });
-                dns_hook::run(&set, "set", &to_set.0, &to_set.1).await?;
+                dns_records::set(hook, certificate, record, DnsRecord { name, value }).await?;
             }
         }
         Ok(())
-    }
-
-    async fn remove_answers(&mut self) {
-        for answered in std::mem::take(&mut self.answered) {
-            if let Answered::Dns { hook, name, value } = &answered
-                && let Err(failure) = dns_hook::run(hook, "clean", name, value).await
-            {
-                tracing::warn!(error = %failure, "a DNS record of a challenge was not removed");
-            }
-        }
     }
 
     /// Waits until the order leaves this status, or is processed.
@@ -312,10 +302,10 @@ impl OrderSteps<'_, '_> {
 
     /// The validity of the issued chain.
     fn check(&self, chain: &str, record: &mut CertRecord) -> Result<(u64, u64), AcmeFailure> {
-        let OrderContext { certificate, now, .. } = self.context;
+        let certificate = self.context.certificate;
         let key = storage::read(&storage::new_key(&certificate.folder))?.unwrap_or_default();
         let key = String::from_utf8_lossy(&key).into_owned();
-        let checked = check_issued(chain.to_owned(), key, &certificate.names, *now);
+        let checked = check_issued(chain.to_owned(), key, &certificate.names, wall() as u64);
         checked.map(|key| validity_of(&key)).or_else(|problem| {
             // It would be the same again.
             self.forget(record)?;
@@ -335,24 +325,14 @@ impl OrderSteps<'_, '_> {
 
     fn forget(&self, record: &mut CertRecord) -> Result<(), AcmeFailure> {
         record.order = None;
-        store(self.context.certificate, record)
+        cert_files::store(self.context.certificate, record)
     }
 }
 
 impl Drop for Answered {
     fn drop(&mut self) {
-        if let Self::Listener(answers, name) = self {
-            answers.remove(name);
-        }
+        self.0.remove(&self.1);
     }
-}
-
-/// Writes the record of a certificate. May block.
-///
-/// # Errors
-/// The file cannot be written.
-pub fn store(certificate: &AcmeCertificate, record: &CertRecord) -> Result<(), AcmeFailure> {
-    storage::write_json(&certificate.folder.join("state.json"), record)
 }
 
 /// Growing delays between two looks at the same resource, unless the authority says how long to wait.

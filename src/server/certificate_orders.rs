@@ -13,12 +13,15 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use crate::acme::attempt::{Attempt, AttemptOutcome, AttemptTask, Attempted, read_record};
+use crate::acme::attempt::{Attempt, AttemptOutcome, AttemptTask, Attempted};
+use crate::acme::cert_files;
+use crate::acme::dns_records::clean_interrupted;
 use crate::acme::record::{Backoff, CertRecord};
 use crate::acme::renewal_info::certificate_id;
 use crate::acme::schedule::{CertFacts, backoff_end, order_time, renewal_info_time, spread_of};
 use crate::acme::state::{AcmeState, OrderStatus};
 use crate::acme::storage::finish_install;
+use crate::acme::tried::Tried;
 use crate::config::settings::acme::{AcmeCertificate, AcmeSettings};
 use crate::net::network::Net;
 use crate::proxy::state::ProxyState;
@@ -49,8 +52,8 @@ struct CertificateOrders {
     records: HashMap<PathBuf, CertRecord>,
     /// Failures of the directory.
     directory: Backoff,
-    /// The directory that they concern.
-    directory_url: String,
+    /// What orders try at present.
+    tried: Tried,
 }
 
 /// What is to be done next for a certificate, and when, in seconds since 1970.
@@ -93,32 +96,49 @@ impl CertificateOrders {
         }
     }
 
-    /// Reads the records of certificates that are new here.
+    /// Reads the records of certificates that are new here, and looks at what would be tried.
     async fn load(&mut self, settings: &AcmeSettings, ordered: &[OrderedCert]) {
         self.records.retain(|folder, _| ordered.iter().any(|of| of.certificate.folder == *folder));
-        if self.directory_url != settings.directory {
-            self.directory_url.clone_from(&settings.directory);
-            self.directory = Backoff::default();
-        }
         let new = |of: &&OrderedCert| !self.records.contains_key(&of.certificate.folder);
         let new: Vec<Arc<AcmeCertificate>> =
             ordered.iter().filter(new).map(|of| of.certificate.clone()).collect();
-        if new.is_empty() {
-            return;
-        }
+        let settings = settings.clone();
         let read = move || {
             let read = |certificate: Arc<AcmeCertificate>| {
-                let record =
-                    finish_install(&certificate.folder).and_then(|()| read_record(&certificate));
+                let record = finish_install(&certificate.folder)
+                    .and_then(|()| cert_files::read(&certificate));
                 let record = record.unwrap_or_else(|failure| {
                     error!(certificate = certificate.name(), error = %failure, "ACME: state unreadable");
                     CertRecord::default()
                 });
                 (certificate.folder.clone(), record)
             };
-            new.into_iter().map(read).collect::<Vec<_>>()
+            (Tried::new(&settings), new.into_iter().map(read).collect::<Vec<_>>())
         };
-        self.records.extend(spawn_blocking(read).await.unwrap_or_default());
+        let Ok((tried, new)) = spawn_blocking(read).await else { return };
+        if self.tried.account != tried.account {
+            self.directory = Backoff::default();
+        }
+        self.tried = tried;
+        self.records.extend(new);
+        self.forget_delays(ordered);
+    }
+
+    /// The delay after failures does not hold for what has not failed.
+    fn forget_delays(&mut self, ordered: &[OrderedCert]) {
+        let now = wall() as u64;
+        for of in ordered {
+            let certificate = &of.certificate;
+            let Some(record) = self.records.get_mut(&certificate.folder) else { continue };
+            let void = record.tries(&self.tried.order(certificate));
+            if void.is_some_and(|void| backoff_end(&void, now) > now) {
+                info!(
+                    certificate = certificate.name(),
+                    error = record.last_error.as_ref().map(|last| &*last.text),
+                    "ACME: settings of the failed order have changed, so its delay does not hold"
+                );
+            }
+        }
     }
 
     /// The next attempt for each certificate, and the status for operators.
@@ -161,7 +181,7 @@ impl CertificateOrders {
                 not_after: validity.map(|(_, until)| until).or(of.kept_until),
                 next_order: order_at.max(now),
                 failures: match record.last_error {
-                    Some(_) => record.backoff.failures.max(self.directory.failures),
+                    Some(_) => record.failures().max(self.directory.failures),
                     None => 0,
                 },
                 last_error: record.last_error,
@@ -193,6 +213,7 @@ impl CertificateOrders {
             issued: issued.clone(),
             acme: acme.clone(),
             task: planned.task,
+            tried: self.tried.clone(),
             record: self.records.get(&certificate.folder).cloned().unwrap_or_default(),
             directory: self.directory,
             random: net.random_f64(),
@@ -200,11 +221,18 @@ impl CertificateOrders {
         };
         // Files are written between requests, and a slow disk must not delay anything else.
         let (runtime, process) = (Handle::current(), state.clone());
+        let interrupted = (settings.clone(), certificate.clone());
+        // The process does not end while DNS records of a challenge are removed.
+        let token = state.tasks.token();
         let attempting = move || {
+            let _token = token;
             runtime.block_on(async {
                 select! {
                     attempted = attempt.run() => Some(attempted),
-                    () = process.wait_draining() => None,
+                    () = process.wait_draining() => {
+                        clean_interrupted(&interrupted.0, &interrupted.1).await;
+                        None
+                    }
                 }
             })
         };
@@ -245,7 +273,7 @@ impl CertificateOrders {
                 warn!(
                     certificate = name,
                     error = %failure,
-                    failures = record.backoff.failures.max(directory.failures),
+                    failures = record.failures().max(directory.failures),
                     next_attempt = rfc3339(next.max(now)),
                     consequence = match is_first {
                         true => "clients get no trusted certificate for it yet",

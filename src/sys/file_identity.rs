@@ -25,4 +25,10 @@ impl FileIdentity {
             modified: (found.mtime(), found.mtime_nsec()),
         })
     }
+
+    /// When its content was changed, in seconds and nanoseconds since 1970, and its length.
+    pub fn version(&self) -> String {
+        let (seconds, nanos) = self.modified;
+        format!("{seconds}.{nanos:09}/{}", self.bytes)
+    }
 }

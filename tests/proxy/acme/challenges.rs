@@ -106,7 +106,7 @@ async fn failed_validation_is_reported_in_the_words_of_the_ca() {
 }
 
 /// A hook that keeps TXT records in files, as the CA reads them, and lists its calls.
-fn hook(folder: &TempDir, more: &str) -> PathBuf {
+pub fn hook(folder: &TempDir, more: &str) -> PathBuf {
     let zone = folder.path().join("zone");
     fs::create_dir(&zone).unwrap();
     let script = format!(

@@ -10,6 +10,8 @@ mod config_errors;
 mod crashes;
 mod failures;
 mod first_issue;
+mod hook_ends;
+mod mended;
 mod renewal;
 mod storage;
 mod until_issued;

@@ -35,7 +35,8 @@ impl Signed {
 
 /// The step that a request belongs to.
 pub fn step(request: &CaRequest) -> Option<Step> {
-    let path: Vec<&str> = request.path.split('/').skip(1).collect();
+    let (path, _query) = request.path.split_once('?').unwrap_or((&request.path, ""));
+    let path: Vec<&str> = path.split('/').skip(1).collect();
     let (step, methods): (Step, &[&str]) = match path[..] {
         ["directory"] => (Step::Directory, &["GET"]),
         ["nonce"] => (Step::NewNonce, &["GET", "HEAD"]),
