@@ -56,7 +56,7 @@ async fn faults_are_shown_with_line_and_caret() {
 
 // Requirements: CK10.
 #[tokio::test]
-async fn unusable_hook_and_folder_are_named_by_check_and_start() {
+async fn check_and_start_name_unusable_hook_and_folder() {
     let bed = AcmeBed::new().await;
     bed.state.write("hook", "#!/bin/sh\n");
     bed.state.write("file", "");

@@ -49,14 +49,14 @@ async fn drain_removes_dns_records_of_an_open_order() {
 
 // Requirements: CK15.
 #[tokio::test]
-async fn next_order_removes_dns_records_of_a_killed_process() {
+async fn next_order_removes_records_of_killed_process() {
     let (bed, folder) = (AcmeBed::new().await, TempDir::new());
     let (mut proxy, validation, keys) = start_until_validation(&bed, &folder).await;
     proxy.signal(Signal::KILL);
     assert_eq!(proxy.exit().await, None);
     validation.release();
     assert_eq!(calls(&folder), ["set"]);
-    // A record that nobody knows any more but the stored state.
+    // A record that is known from the stored state only.
     let left = serde_json::json!([{ "name": "_acme-challenge.old.example", "value": "left" }]);
     fs::write(folder.path().join("zone/_acme-challenge.old.example"), "left\n").unwrap();
     bed.edit_state(|state| {

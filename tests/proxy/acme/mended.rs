@@ -39,7 +39,7 @@ async fn mended_hook_is_tried_at_once() {
 
 // Requirements: CK10.
 #[tokio::test]
-async fn delay_of_one_directory_does_not_hold_for_another() {
+async fn delays_belong_to_one_directory() {
     let bed = AcmeBed::new().await;
     let words = "The service is down for maintenance";
     let problem = Problem::new(503, "serverInternal", words).retry_after(86_400);
