@@ -108,7 +108,7 @@ mod tests {
                 "/proc/self/status: cannot be executed: Permission denied",
             ),
             (
-                &format!("{state}challenge = \"dns-01\"\ndns_hook = \"/\"\n"),
+                &format!("{state}challenge = \"dns-01\"\ndns_hook = \"/proc\"\n"),
                 "acme.dns_hook",
                 "is a folder",
             ),

@@ -297,3 +297,18 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 const SWAP_INTERVAL: Duration = Duration::from_secs(2);
 /// How soon the lock is tried again that another process has.
 const BUSY_INTERVAL: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes_of<F: Future>(_: impl FnOnce(Arc<ProxyState>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn process_without_acme_keeps_no_room_for_orders() {
+        let bytes = bytes_of(run);
+        assert!(bytes <= 256, "{bytes} bytes");
+    }
+}

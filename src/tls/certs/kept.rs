@@ -9,7 +9,7 @@ use rustls::sign::CertifiedKey;
 
 use super::{CertTable, chain, generated, pair, state};
 use crate::config::settings::CertificateSource;
-use crate::config::settings::acme::AcmeSettings;
+use crate::config::settings::acme::{AcmeCertificate, AcmeSettings};
 use crate::config::toml::late_diagnostic::LateDiagnostic;
 
 impl CertTable {
@@ -41,6 +41,12 @@ impl CertTable {
                 self.keep_for(index, position, kept);
             }
         }
+        // Last, since a wildcard that no client trusts must not come before a kept certificate.
+        for of in self.ordered.list.clone() {
+            if of.issued.is_none() && of.kept_until.is_none() {
+                self.make_self_signed(of.index, &of.certificate);
+            }
+        }
         // Those that were added last are not in the order of their positions.
         self.keys.sort_by_key(|(index, _)| *index);
     }
@@ -53,7 +59,7 @@ impl CertTable {
         let first_end =
             kept.iter().filter_map(|key| chain::validity(&key.cert)).map(|of| of.1).min();
         of.kept_until = first_end.filter(|_| is_complete);
-        let is_default = self.sources.get(index).is_some_and(|source| source.default);
+        let is_default = self.is_default(index);
         if let Some(key) = kept.into_iter().next() {
             let state = state(index, ordered.requested_by.clone(), &key);
             self.states.extend(state.map(|mut state| {
@@ -65,19 +71,29 @@ impl CertTable {
             }
             self.ordered.kept.push(key);
         }
-        if ordered.self_signed_until_issued && !is_complete {
-            let warning = |problem| LateDiagnostic { key: ordered.requested_by.clone(), problem };
-            match generated::self_signed(&ordered.names).map(Arc::new) {
-                Ok(made) => {
-                    self.ordered.made.push(made.clone());
-                    let is_default = is_default && self.default.is_none();
-                    if let Err(of) = self.insert(index, made, is_default) {
-                        self.warnings.push(warning(of.problem));
-                    }
-                }
-                Err(problem) => self.warnings.push(warning(problem)),
-            }
+    }
+
+    /// Makes a certificate that no client trusts, if the operator wants one.
+    fn make_self_signed(&mut self, index: usize, ordered: &AcmeCertificate) {
+        if !ordered.self_signed_until_issued {
+            return;
         }
+        let warning = |problem| LateDiagnostic { key: ordered.requested_by.clone(), problem };
+        match generated::self_signed(&ordered.names).map(Arc::new) {
+            Ok(made) => {
+                self.ordered.made.push(made.clone());
+                let is_default = self.is_default(index) && self.default.is_none();
+                if let Err(of) = self.insert(index, made, is_default) {
+                    self.warnings.push(warning(of.problem));
+                }
+            }
+            Err(problem) => self.warnings.push(warning(problem)),
+        }
+    }
+
+    /// Whether the certificate at this position is for clients that ask for no name.
+    fn is_default(&self, index: usize) -> bool {
+        self.sources.get(index).is_some_and(|source| source.default)
     }
 
     /// Whether a name has a certificate that is not to be replaced by a kept one: an issued one that has not expired,

@@ -137,3 +137,23 @@ async fn bad_nonces_are_retried_at_every_step() {
     let counts = [Step::NewAccount, Step::NewOrder, Step::Finalize].map(|step| bed.ca.count(step));
     assert_eq!((counts, bed.ca.with_data(|data| data.orders.len())), ([2; 3], 1));
 }
+
+#[tokio::test]
+async fn many_certificates_are_ordered_one_after_another() {
+    let bed = AcmeBed::new().await;
+    let host = |n: usize| format!("h{n}.example");
+    let route = |n: usize| {
+        let host = host(n);
+        format!("[[route]]\nhost = \"{host}\"\norigins = [\"*\"]\nbackends = [\"127.0.0.1:1\"]\n")
+    };
+    let order = bed.ca.hold_next(Step::NewOrder);
+    let proxy = bed.start(&(1..20).map(route).collect::<String>()).await;
+    order.reached().await;
+    // All of them are due, and wait for the first one.
+    let listed = ctl(&proxy, &["certs"]).await;
+    assert_eq!(listed.matches("acme").count(), 20, "{listed}");
+    assert_eq!((bed.ca.count(Step::NewOrder), bed.ca.count(Step::NewAccount)), (1, 1));
+    order.release();
+    bed.ca.issues(20).await;
+    assert_eq!((bed.ca.count(Step::NewOrder), bed.ca.count(Step::NewAccount)), (20, 1));
+}
