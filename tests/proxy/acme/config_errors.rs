@@ -75,7 +75,8 @@ async fn check_and_start_name_unusable_hook_and_folder() {
         ("state_directory", format!("{}: is no folder", file.display()), "mode 0700"),
     ] {
         let line = config.lines().position(|line| line.starts_with(key)).unwrap() + 1;
-        let found = warned.lines().find(|line| line.contains(&words)).expect(&warned);
+        let found = warned.lines().find(|line| line.contains(&words));
+        let found = found.unwrap_or_else(|| panic!("{words} is not in {warned}"));
         assert!(found.contains(&format!("proxy.toml:{line}:")), "{found}");
         assert!(found.contains(&format!("acme.{key}: ")) && found.contains(advice), "{found}");
         let record = logged(&proxy, &words).await;

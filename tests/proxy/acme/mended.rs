@@ -14,11 +14,9 @@ async fn mended_hook_is_tried_at_once() {
     let path = hook(&folder, "[ -e \"$0.ok\" ] || { echo 'wrong password' >&2; exit 3; }");
     bed.ca.validate_dns_in(&folder.path().join("zone"));
     let keys = format!("challenge = \"dns-01\"\ndns_hook = {path:?}\n");
-    drop({
-        let proxy = bed.start(&keys).await;
-        listed(&proxy, "wrong password").await;
-        proxy
-    });
+    let proxy = bed.start(&keys).await;
+    listed(&proxy, "wrong password").await;
+    drop(proxy);
     bed.edit_state(|state| state["backoff"]["delay"] = 28_800.into());
     // The delay holds while nothing has changed.
     let proxy = bed.start(&keys).await;
