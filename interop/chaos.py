@@ -2,7 +2,8 @@
 
 Three backends behind one tidegate, which probes them and moves tunnels back after a recovery. Each fault strikes one of
 them, in a process of its own. The clients of the others must notice nothing; those of the sick one are closed with 1012 and
-meet another backend; and when it is well again, they come home, not faster than the rate of the pool.
+meet another backend; and when it is well again, they come home, not faster than the rate of the pool. The last fault is a
+certificate that expires: there the backends have TLS.
 
 Prints one line per check, `ok NAME` or `FAIL NAME: why`, with what was measured.
 """
@@ -10,6 +11,7 @@ Prints one line per check, `ok NAME` or `FAIL NAME: why`, with what was measured
 import asyncio
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -25,6 +27,8 @@ BIN, FOLDER = sys.argv[1], sys.argv[2]
 CLIENTS = int(sys.argv[3]) if len(sys.argv) > 3 else 1000
 RATE = 50
 WINDOW = 5
+# Seconds after the start: until then all tunnels are open.
+EXPIRES = 60
 NAMES = ["a", "b", "c"]
 CONFIG = """
 [[listener]]
@@ -45,7 +49,7 @@ slow_start = "10s"
 rebalance = "on_scale_out"
 rebalance_rate = "%d/s"
 on_backend_loss = "drain"
-
+%s
 [pool.probe]
 kind = "websocket"
 interval = "1s"
@@ -94,15 +98,70 @@ def free_port():
         return sock.getsockname()[1]
 
 
-class Member:
-    """A backend process."""
+CA = """
+[ca]
+default_ca = own
+[own]
+dir = %s
+database = $dir/index.txt
+new_certs_dir = $dir
+certificate = $dir/ca.pem
+private_key = $dir/ca.key
+rand_serial = yes
+unique_subject = no
+default_md = sha256
+default_days = 2
+policy = policy
+x509_extensions = extensions
+[policy]
+commonName = supplied
+[extensions]
+subjectAltName = IP:127.0.0.1
+"""
 
-    def __init__(self, name):
-        self.name, self.port = name, free_port()
+
+class Authority:
+    """Issues certificates for 127.0.0.1."""
+
+    def __init__(self):
+        self.folder = os.path.abspath(f"{FOLDER}/ca")
+        shutil.rmtree(self.folder, ignore_errors=True)
+        os.makedirs(self.folder)
+        open(f"{self.folder}/index.txt", "w").close()
+        with open(f"{self.folder}/ca.cnf", "w") as file:
+            file.write(CA % self.folder)
+        self.request("ca", "ca.pem", "-x509", "-days", "2", "-addext", "basicConstraints=critical,CA:TRUE")
+
+    def openssl(self, *arguments):
+        subprocess.run(["openssl", *arguments], cwd=self.folder, check=True, capture_output=True)
+
+    def request(self, name, out, *more):
+        curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        self.openssl("req", "-new", *curve, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", out, *more)
+
+    def issue(self, name, seconds):
+        """A certificate that is valid for this time. Returns its end."""
+        end = int(time.time()) + seconds
+        date = time.strftime("%y%m%d%H%M%SZ", time.gmtime(end))
+        self.request(name, f"{name}.csr")
+        self.openssl(
+            "ca", "-batch", "-notext", "-config", "ca.cnf", "-enddate", date, "-in", f"{name}.csr", "-out", f"{name}.pem"
+        )
+        return end
+
+
+class Member:
+    """A backend process, with TLS if an authority has issued a certificate for it."""
+
+    def __init__(self, name, authority):
+        self.name, self.port, self.authority = name, free_port(), authority
+        self.expires = authority and authority.issue(name, EXPIRES if name == "b" else 86400)
         self.start()
 
     def start(self):
         command = [sys.executable, f"{HERE}/chaos_backend.py", self.name, str(self.port)]
+        if self.authority:
+            command.append(f"{self.authority.folder}/{self.name}")
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
         self.process.stdout.readline()
 
@@ -158,15 +217,20 @@ class Client:
 class Scene:
     """A proxy with three backends and all clients."""
 
+    def __init__(self, has_tls):
+        self.has_tls = has_tls
+
     async def __aenter__(self):
-        self.members = {name: Member(name) for name in NAMES}
+        authority = Authority() if self.has_tls else None
+        self.members = {name: Member(name, authority) for name in NAMES}
         listed = ", ".join(
             f'{{ address = "127.0.0.1:{of.port}", id = "{of.name}" }}'
             for of in self.members.values()
         )
         os.makedirs(FOLDER, exist_ok=True)
         with open(f"{FOLDER}/proxy.toml", "w") as file:
-            file.write(CONFIG % (listed, RATE, WINDOW))
+            tls = f'[pool.tls]\nca = "{authority.folder}/ca.pem"\n' if authority else ""
+            file.write(CONFIG % (listed, RATE, tls, WINDOW))
         self.log = open(f"{FOLDER}/proxy.log", "a+")
         start = self.log.tell()
         self.proxy = subprocess.Popen([BIN, "run", "--config", "proxy.toml"], cwd=FOLDER, stderr=self.log)
@@ -227,15 +291,17 @@ def noticed(clients):
     return count and f"{count} of {len(clients)} noticed"
 
 
-async def fault(title, strike, heal, is_paced):
-    """Strikes member b, and heals it when its clients are elsewhere. `heal` is None if it stays well."""
-    async with Scene() as scene:
+async def fault(title, strike, heal, is_paced, cause=None):
+    """Strikes member b, and heals it when its clients are elsewhere. `heal` is None if it stays well. `cause` is what the log
+    must say of a fault of TLS."""
+    async with Scene(cause is not None) as scene:
         sick = scene.of("b")
         others = [client for client in scene.clients if client.home != "b"]
         share = Counter(client.home for client in scene.clients)
         uneven = min(share[name] for name in NAMES) < CLIENTS / 5
         report(f"{title}: tunnels are spread", uneven and "unevenly", dict(share))
-        strike(scene.members["b"])
+        if asyncio.iscoroutine(struck := strike(scene.members["b"])):
+            await struck
         is_served = lambda client: client.closes and client.backend and (heal is None or client.backend != "b")
         took = await scene.until(lambda client: client.home != "b" or is_served(client), 90)
         late = took is None and "not all within 90 s"
@@ -249,6 +315,10 @@ async def fault(title, strike, heal, is_paced):
         measured = f"{len(first)} in {span:.1f} s, at most {peak} in a second"
         report(f"{title}: closes" + (" are paced" if is_paced else ""), is_burst and "in a burst", measured)
         report(f"{title}: clients of the others notice nothing", noticed(others))
+        if cause:
+            with open(f"{FOLDER}/proxy.log") as log:
+                is_named = any(cause in line for line in log)
+            report(f"{title}: the log has the cause", not is_named and f"no line with {cause!r}")
         if heal is None:
             return
         healed = time.monotonic()
@@ -275,6 +345,17 @@ def stuck(member):
     member.signal(signal.SIGUSR2)
 
 
+async def expires(member):
+    """Waits for the end of its certificate, and for the end of the sessions that TLS could resume without it."""
+    await asyncio.sleep(max(0, member.expires + 1 - time.time()))
+    member.signal(signal.SIGHUP)
+
+
+def renewed(member):
+    member.authority.issue(member.name, 86400)
+    member.signal(signal.SIGHUP)
+
+
 async def main():
     # So that no process remains.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
@@ -284,6 +365,7 @@ async def main():
     await fault("SIGSTOP", stop, go, True)
     await fault("RST", lambda b: b.signal(signal.SIGUSR1), None, False)
     await fault("no accept, full backlog", stuck, stuck, True)
+    await fault("expired certificate", expires, renewed, True, "expired")
     sys.exit(1 if failed else 0)
 
 

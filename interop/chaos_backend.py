@@ -1,12 +1,14 @@
-"""A backend of chaos.py: chaos_backend.py NAME PORT. Sends its name to each client, and then what the client sends.
+"""A backend of chaos.py: chaos_backend.py NAME PORT [FILE]. Sends its name to each client, and then what the client sends.
 
 SIGUSR1 resets every connection. SIGUSR2 stops to accept connections, and with the next one goes on: until then they fill the
-queue of the kernel. Prints `listening` when it serves.
+queue of the kernel. With FILE it has TLS, with the certificate FILE.pem and the key FILE.key, which SIGHUP reads again, and
+then resumes no earlier session. Prints `listening` when it serves.
 """
 
 import asyncio
 import signal
 import socket
+import ssl
 import struct
 import sys
 
@@ -14,6 +16,7 @@ from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
 
 name, port = sys.argv[1], int(sys.argv[2])
+files = sys.argv[3] if len(sys.argv) > 3 else None
 # Small, so that it fills up.
 BACKLOG = 8
 RESET = struct.pack("ii", 1, 0)
@@ -46,11 +49,16 @@ async def main():
     servers = []
     loop.add_signal_handler(signal.SIGUSR1, lambda: [reset_all(server) for server in servers])
     loop.add_signal_handler(signal.SIGUSR2, wake.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: (wake.set(), loop.call_later(0.1, wake.set)))
     print("listening", flush=True)
     while True:
+        context = None
+        if files:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(f"{files}.pem", f"{files}.key")
         server = await serve(
             talk, sock=listener.dup(), backlog=BACKLOG, compression=None, ping_interval=None,
-            open_timeout=60,
+            open_timeout=60, ssl=context,
         )
         servers.append(server)
         await wake.wait()
