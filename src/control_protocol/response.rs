@@ -80,6 +80,8 @@ pub struct SessionRow {
     pub route: String,
     /// Id of the backend.
     pub backend: String,
+    /// The address that it was opened to, if the backend is a name.
+    pub backend_address: Option<String>,
     /// Milliseconds since the 101 response.
     pub age_ms: u64,
     /// Bytes of frames from the client.

@@ -101,6 +101,7 @@ impl StatusView<'_> {
         lines.extend(
             self.list("/pools").flat_map(|pool| pool.failing_names()).map(|of| ("name", of)),
         );
+        lines.extend(self.list("/pools").flat_map(|pool| pool.kept()).map(|of| ("kept", of)));
         lines.extend(self.list("/rebalances").map(|of| ("rebalance", of.rebalance_progress())));
         let keys = self.restart_required();
         if !keys.is_empty() {
@@ -256,6 +257,29 @@ impl StatusView<'_> {
             Some(format!("{name} of route {route}: {problem}; {number} of the last answer in use"))
         };
         self.list("/names").filter_map(failing).collect()
+    }
+
+    /// What an operator set for addresses that have left the answers for the names of a pool.
+    fn kept(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for name in self.list("/names") {
+            for kept in name.list("/kept") {
+                let is_drained = kept.0.pointer("/drained").and_then(Value::as_bool);
+                let drained = is_drained.unwrap_or(false).then(|| "drained".to_owned());
+                let weight = kept.0.pointer("/weight").and_then(Value::as_u64);
+                let set =
+                    drained.into_iter().chain(weight.map(|weight| format!("weight {weight}")));
+                lines.push(format!(
+                    "{} of route {} ({}), not in the answer: {}, for another {}",
+                    kept.text("/address"),
+                    self.text("/route"),
+                    name.text("/name"),
+                    set.collect::<Vec<_>>().join(", "),
+                    age(kept.number("/seconds_left") * 1000),
+                ));
+            }
+        }
+        lines
     }
 
     /// The route column of a pool.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::config::values::backend_address::BackendAddress;
 use crate::sys::local_ports;
+use crate::telemetry::metrics::process_snapshot::TunnelsByBackend;
 use crate::upstream::pool::Backend;
 
 /// The local ports for connections to one address of a backend.
@@ -28,11 +29,14 @@ impl LocalPorts {
 /// Backends with the local ports for those that have a TCP port. Routes that use the same address share its ports.
 pub fn with_ports(
     backends: Vec<Arc<Backend>>,
+    tunnels: &TunnelsByBackend,
 ) -> impl Iterator<Item = (Arc<Backend>, Option<LocalPorts>)> {
     let range = local_ports::range();
     let mut open: HashMap<BackendAddress, usize> = HashMap::new();
     for backend in &backends {
-        *open.entry(backend.address.clone()).or_default() += backend.counts.open.get() as usize;
+        let of = (backend.counts.route.name.clone(), backend.id.clone());
+        let of = tunnels.get(&of).copied().unwrap_or_default() as usize;
+        *open.entry(backend.address.clone()).or_default() += of;
     }
     backends.into_iter().map(move |backend| {
         let total = range.zip(sources(&backend)).map(|(range, sources)| range * sources);

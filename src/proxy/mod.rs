@@ -11,6 +11,7 @@ pub(crate) mod forwarded_body;
 pub(crate) mod local_ports;
 pub(crate) mod maintenance;
 pub(crate) mod members;
+mod open_tunnels;
 pub(crate) mod opening;
 mod own_response;
 pub(crate) mod redirect;

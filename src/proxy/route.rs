@@ -22,7 +22,7 @@ use crate::telemetry::events::{header_dropped, lost_handshake};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::handles::{BackendCounts, RouteCounts};
 use crate::telemetry::once_a_minute::OnceAMinute;
-use crate::upstream::admin_override::{AdminOverride, DrainFlag};
+use crate::upstream::admin_override::{AddressOverrides, AdminOverride, DrainFlag};
 use crate::upstream::backend_name::ListedName;
 use crate::upstream::backends_owner::BackendsOwner;
 use crate::upstream::forwarded_headers::ForwardingPolicy;
@@ -98,7 +98,9 @@ impl Route {
         let listed = |of: &BackendSettings| {
             let (id, name) = (of.id.clone(), choices.names.get(&of.address));
             let admin_override = carried_override(of);
-            Arc::new(ListedName { id, weight: of.weight, admin_override, name })
+            let addresses =
+                previous.and_then(|route| route.carried_addresses(of)).unwrap_or_default();
+            Arc::new(ListedName { id, weight: of.weight, admin_override, addresses, name })
         };
         let named = settings.pool.backends.iter().filter(|backend| backend.is_per_address);
         let names = named.map(listed).collect();
@@ -222,6 +224,15 @@ impl Route {
         let admin_override = AdminOverride::default();
         admin_override.drain.set(existing.drain.is_draining());
         Arc::new(admin_override)
+    }
+
+    /// The same for the addresses of a name.
+    fn carried_addresses(&self, settings: &BackendSettings) -> Option<Arc<AddressOverrides>> {
+        let listed = self.pool.names.iter().find(|listed| listed.id == settings.id)?;
+        Some(match listed.weight == settings.weight {
+            true => listed.addresses.clone(),
+            false => Arc::new(listed.addresses.without_weights()),
+        })
     }
 }
 

@@ -20,6 +20,7 @@ use crate::admission::concurrency::Permit;
 use crate::downstream::h1::UpgradedClient;
 use crate::downstream::response::{Body, boxed};
 use crate::net::Stream;
+use crate::net::network::TargetAddr;
 use crate::net::opened::OpenedStream;
 use crate::sessions::connection::Connection;
 use crate::sessions::info::SessionInfo;
@@ -27,9 +28,11 @@ use crate::sessions::registry::{CommandReceiver, Registration};
 use crate::sys::clock::now;
 use crate::telemetry::events::handshake_reported;
 use crate::telemetry::metrics::HandshakeStage;
+use crate::telemetry::metrics::handles::BackendCounts;
 use crate::telemetry::record::{SessionEnd, record_end, record_start};
 use crate::tunnel::{BytesAfterHead, Tunnel};
 use crate::upstream::choice::load::LoadGuard;
+use crate::upstream::connect::ConnectedBackend;
 use crate::upstream::handshake::UpgradedBackend;
 
 /// A tunnel with a completed handshake, while the 101 is being sent to the client.
@@ -93,7 +96,7 @@ impl PendingTunnel {
         state.metrics.handshake_stage_took(HandshakeStage::Backend, backend_handshake);
         let registration = state.registry.register(SessionInfo {
             connection: connection.clone(),
-            counts: upgraded.backend.counts.clone(),
+            counts: tunnel_counts(state, &upgraded.to),
             fields: log.packed_fields(upgraded.subprotocol.as_ref()),
             key: log.choice_key(),
             opened,
@@ -126,6 +129,19 @@ impl PendingTunnel {
         self.guard.info().counts.tunnel_opened();
         let reason = TerminationReason::ClientDisconnected;
         self.guard.finish(&Summary::unstarted(reason, &self.policy));
+    }
+}
+
+/// The counters of a tunnel to this backend: if the name has only one, those of its address.
+fn tunnel_counts(
+    state: &ProxyState,
+    ConnectedBackend { backend, address }: &ConnectedBackend,
+) -> Arc<BackendCounts> {
+    match (&backend.listed, address) {
+        (Some(listed), TargetAddr::Tcp(address)) if listed.id == backend.id => {
+            state.metrics.tunnels_at(&backend.counts, *address)
+        }
+        (_, _) => backend.counts.clone(),
     }
 }
 

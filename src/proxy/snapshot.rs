@@ -298,7 +298,8 @@ impl Snapshot {
             state: backend.state(),
             local_ports_left: ports.map(|ports| ports.left),
         };
-        local_ports::with_ports(self.backends().collect()).map(snapshot).collect()
+        let backends = self.backends().collect();
+        local_ports::with_ports(backends, &self.open_tunnels()).map(snapshot).collect()
     }
 
     /// Every name whose addresses are backends, for each route.

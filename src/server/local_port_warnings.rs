@@ -26,7 +26,8 @@ impl LocalPortWarnings {
         }
         self.checked = Some(now);
         let mut few = HashSet::new();
-        for (backend, ports) in with_ports(snapshot.backends().collect()) {
+        for (backend, ports) in with_ports(snapshot.backends().collect(), &snapshot.open_tunnels())
+        {
             let Some(ports) = ports.filter(|ports| ports.are_few()) else { continue };
             let address = &backend.address;
             if few.insert(address.clone()) && !self.warned.contains(address) {

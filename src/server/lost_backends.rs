@@ -103,15 +103,16 @@ impl LostBackends {
         for session in sessions().into_iter().filter(|session| !session.is_closing()) {
             let counts = &session.info.counts;
             let Some(route) = closing_routes.get(&*counts.route.name) else { continue };
-            let key = (&*route.name, counts.id.clone());
+            let id = route.pool.backend_with(counts);
+            let key = (&*route.name, id.clone());
             if serving.contains(&key) {
                 continue;
             }
-            if is_serving(route, &counts.id, counts.listed_id()) {
+            if is_serving(route, &id, counts.listed_id()) {
                 serving.insert(key);
                 continue;
             }
-            let backend = LostBackend { route: route.name.clone(), id: counts.id.clone() };
+            let backend = LostBackend { route: route.name.clone(), id };
             lost.entry(backend).or_default().push(session);
         }
         self.since.retain(|backend, _| lost.contains_key(backend));

@@ -265,8 +265,9 @@ fn is_movable(route: &Route, session: &SessionHandle, only_canaries: bool) -> bo
     let info = &session.info;
     let is_served = !route.is_draining() && route.maintenance.cause().is_none();
     let is_known = u64::from(info.generation) >= route.keys_since;
-    let is_meant = !only_canaries || route.pool.is_canary(&info.counts.id);
-    let moves = || route.pool.moved_to(&info.counts.id, is_known.then_some(info.key)).is_some();
+    let current = route.pool.backend_with(&info.counts);
+    let is_meant = !only_canaries || route.pool.is_canary(&current);
+    let moves = || route.pool.moved_to(&current, is_known.then_some(info.key)).is_some();
     is_served && is_meant && !session.is_closing() && moves()
 }
 

@@ -46,6 +46,7 @@ impl SessionInfo {
             session,
             route: &self.counts.route.name,
             backend: &self.counts.id,
+            backend_address: self.counts.address.as_deref(),
             fields: self.fields.unpack(),
             backend_handshake: Duration::from_micros(self.backend_handshake_micros.into()),
             generation: self.generation.into(),

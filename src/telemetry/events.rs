@@ -134,6 +134,14 @@ pub fn name_moved(
     );
 }
 
+/// Logs that an address which has been missing in the answer for its name is back, with what an operator had set for it.
+pub fn address_override_back(name: &str, backend: &str, drained: bool, weight: Option<u32>) {
+    info!(
+        name,
+        backend, drained, weight, "backend is in the answer again; what ctl set for it still holds"
+    );
+}
+
 /// Logs that lookups of the name of backends fail, while `addresses` of the last answer stay in use.
 pub fn name_fails(name: &dyn fmt::Display, error: &str, addresses: usize) {
     let effect = match addresses {

@@ -96,6 +96,8 @@ pub struct SessionStart<'a> {
     pub route: &'a str,
     /// Id of the backend in the pool of the route.
     pub backend: &'a str,
+    /// The address that it was opened to, if the backend is a name.
+    pub backend_address: Option<&'a str>,
     /// Fields of the request, already redacted.
     pub fields: RequestFields<'a>,
     /// Time from the first attempt to connect to a backend to the 101 of that backend.
@@ -118,8 +120,7 @@ pub struct SessionEnd<'a> {
 /// Writes the record of a connection that ended before a complete request. A client that only
 /// disconnected is recorded only if the log level is debug or lower.
 pub fn record_drop(dropped: &DroppedConnection<'_>) {
-    // Port scans and health checks connect and disconnect all day without sending a request, and browsers open
-    // spare connections.
+    // Port scans, health checks and spare connections of browsers end all day without a request.
     let is_routine =
         matches!(dropped.reason, DropReason::ClientDisconnected(_) | DropReason::NoRequest);
     if !is_routine || is_debug() {
@@ -128,9 +129,8 @@ pub fn record_drop(dropped: &DroppedConnection<'_>) {
     }
 }
 
-/// Writes the record of a rejected request, including an upgrade that the backend rejected, of an aborted
-/// response or of a redirect. A client that disconnected before the response is recorded only if its requests are
-/// logged, or if the log level is debug or lower, and a redirect only in the latter case.
+/// Writes the record of a request that was rejected, also by the backend, or redirected, or whose response was aborted. If the
+/// client disconnected before the response, only if its requests are logged or at debug level; a redirect only at debug level.
 pub fn record_reject(request: &RejectedRequest<'_>) {
     let is_redirect = matches!(request.reason, RejectReason::Redirected(_));
     let event = match is_redirect {
@@ -311,6 +311,7 @@ fn write_session(line: &mut LogLine, session: &SessionStart<'_>) {
     line.text("route", session.route);
     write_target(line, &session.fields);
     line.text("backend", session.backend);
+    line.text("backend_address", session.backend_address);
 }
 
 fn write_target(line: &mut LogLine, fields: &RequestFields<'_>) {

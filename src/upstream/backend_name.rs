@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::admin_override::AdminOverride;
+use super::admin_override::{AddressOverrides, AdminOverride};
 use super::resolve::CachedResolver;
 use crate::config::settings::pool::BackendSettings;
 use crate::config::values::backend_address::BackendAddress;
@@ -47,6 +47,8 @@ pub struct ListedName {
     pub weight: NonZeroU32,
     /// Drain and weight that an operator set for all of its backends, also for those that come later.
     pub admin_override: Arc<AdminOverride>,
+    /// The same for single addresses.
+    pub addresses: Arc<AddressOverrides>,
     /// The name.
     pub name: Arc<BackendName>,
 }

@@ -92,7 +92,7 @@ impl ResponseHealth {
     /// Whether a tunnel to the backend is open, through any route.
     pub fn has_tunnels(&self) -> bool {
         let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        routes.iter().filter_map(Weak::upgrade).any(|counts| counts.open.get() > 0)
+        routes.iter().filter_map(Weak::upgrade).any(|counts| counts.has_tunnels())
     }
 
     /// When the last ejection ended.

@@ -28,7 +28,6 @@ use super::negotiate::{
     NegotiationPolicy, SelectedSubprotocol, allowed_offers, check_extensions, check_subprotocol,
     deflate_mode,
 };
-use super::pool::Backend;
 use crate::config::settings::HeaderRules;
 use crate::http::Handshake;
 use crate::http::extension::Extension;
@@ -51,7 +50,7 @@ pub struct UpgradedBackend {
     /// The subprotocol that the backend selected.
     pub subprotocol: Option<SelectedSubprotocol>,
     /// The backend.
-    pub backend: Arc<Backend>,
+    pub to: ConnectedBackend,
 }
 
 /// Why there is no tunnel.
@@ -115,8 +114,8 @@ pub async fn upgrade(
             stream,
             after_head,
         }) => {
-            let (backend, deflate) = (to.backend, deflate_mode(&extensions, policy.compression));
-            Ok(UpgradedBackend { stream, after_head, response, deflate, subprotocol, backend })
+            let deflate = deflate_mode(&extensions, policy.compression);
+            Ok(UpgradedBackend { stream, after_head, response, deflate, subprotocol, to })
         }
         Ok(CheckedResponse::Declined { response, body, exchange }) => {
             let limits = IdleLimits { idle, min_body_rate: None };

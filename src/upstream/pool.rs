@@ -4,6 +4,7 @@ mod backend_state;
 pub(crate) mod choosing;
 mod members;
 pub(crate) mod moves;
+mod tunnel_backends;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -156,8 +157,7 @@ impl Backend {
             is_canary: settings.is_canary,
             max_tunnels: settings.max_tunnels,
             load,
-            admin_override: name
-                .map_or(shared.admin_override, |listed| listed.admin_override.clone()),
+            admin_override: of.admin_override(shared.admin_override),
             health: shared.health,
             responses: shared.responses,
             probe: shared.probe,
@@ -207,6 +207,11 @@ impl PoolBackends<'_> {
     /// Their pin cookies, if the pool has a pin cookie.
     pub fn pins(&self) -> Option<&PinCookies> {
         self.list().pins.as_deref()
+    }
+
+    /// The answer for the name with this index from which the list was made.
+    fn answer(&self, index: usize) -> &[SocketAddr] {
+        self.list().answers.get(index).map_or(&[], |answer| answer)
     }
 
     fn list(&self) -> &MemberList {
@@ -297,6 +302,7 @@ impl Pool {
         let answers: Vec<_> = self.names.iter().map(|listed| listed.name.answer()).collect();
         let found = members(&settings.backends, &self.names, &answers);
         let previous = self.backends();
+        self.share_loads(&found, &answers, &previous);
         let previous: HashMap<_, _> = previous.iter().map(|of| (of.id.clone(), of)).collect();
         let build = |member: &Member| {
             let load = self.state.load_of(&member.load_id);
@@ -308,6 +314,7 @@ impl Pool {
             })
         };
         let backends = found.iter().map(build).collect();
+        self.settle_overrides(&found);
         let settings: Vec<_> = found.into_iter().map(|member| member.settings).collect();
         let pins = self.pins.as_ref().map(|pins| pins.cookies(&settings));
         MemberList { backends, pins, answers }
@@ -339,16 +346,18 @@ impl Pool {
         }
     }
 
-    /// The configured weight, and what an operator set, of the backend with this id, or of all backends of the name with
-    /// this id.
+    /// The configured weight, and what an operator set, of the backend with this id, of all backends of the name with
+    /// this id, or of the address with this id, which is the only one of a name or has left its answer.
     pub fn admin_override(&self, id: &str) -> Option<(NonZeroU32, Arc<AdminOverride>)> {
         let named = self.names.iter().find(|listed| *listed.id == *id);
         let named = named.map(|listed| (listed.weight, listed.admin_override.clone()));
-        named.or_else(|| {
-            let backends = self.backends();
-            let backend = backends.iter().find(|backend| *backend.id == *id)?;
-            Some((backend.weight, backend.admin_override.clone()))
-        })
+        named
+            .or_else(|| {
+                let backends = self.backends();
+                let backend = backends.iter().find(|backend| *backend.id == *id);
+                backend.map(|backend| (backend.weight, backend.admin_override.clone()))
+            })
+            .or_else(|| self.names.iter().find_map(|of| Some((of.weight, of.addresses.find(id)?))))
     }
 
     /// The weight that the backend with this id has, or each of the name with this id.

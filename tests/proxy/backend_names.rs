@@ -16,36 +16,41 @@ use crate::support::{
     within_timeout,
 };
 
-const PORT: u16 = 9000;
+pub const PORT: u16 = 9000;
 
-fn ip(number: u8) -> Ipv4Addr {
+pub fn ip(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(127, 0, 1, number)
 }
 
-fn id(number: u8) -> String {
+pub fn id(number: u8) -> String {
     format!("{}:{PORT}", ip(number))
 }
 
-fn answer(numbers: &[u8]) -> Answer {
+/// The id of the name.
+pub fn name() -> String {
+    format!("app.internal:{PORT}")
+}
+
+pub fn answer(numbers: &[u8]) -> Answer {
     Answer::Addresses(numbers.iter().map(|number| ip(*number)).collect())
 }
 
 /// Applications at these addresses that send their address as the first message, and then echo.
 #[expect(clippy::disallowed_methods, reason = "bounded by the test's own traffic")]
-async fn applications(numbers: impl IntoIterator<Item = u8>) {
+pub async fn applications(numbers: impl IntoIterator<Item = u8>) {
     for number in numbers {
         let listener = TcpListener::bind((ip(number), PORT)).await.unwrap();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(BufReader::new(stream), number));
+                tokio::spawn(serve(BufReader::new(stream), id(number)));
             }
         });
     }
 }
 
-async fn serve(mut stream: PlainStream, number: u8) {
+pub async fn serve(mut stream: PlainStream, id: String) {
     let head = read_head(&mut stream).await;
-    let hello = wire::unmasked(0x80 | wire::TEXT, id(number).as_bytes());
+    let hello = wire::unmasked(0x80 | wire::TEXT, id.as_bytes());
     if stream.write_all(&[switching_protocols(&head).as_bytes(), &hello].concat()).await.is_err() {
         return;
     }
@@ -57,7 +62,7 @@ async fn serve(mut stream: PlainStream, number: u8) {
 }
 
 /// A proxy whose pool has this name. Tunnels of lost backends are drained at once.
-async fn proxy(name: &str, more: &str) -> Proxy {
+pub async fn proxy(name: &str, more: &str) -> Proxy {
     Proxy::start(&format!(
         "{CONTROL}[drain]\nwindow = \"100ms\"\n\
          [[route]]\nname = \"all\"\nhost = \"*\"\norigins = [\"*\"]\npool = \"chat\"\n\
@@ -67,21 +72,21 @@ async fn proxy(name: &str, more: &str) -> Proxy {
     .await
 }
 
-struct Tunnel {
-    stream: PlainStream,
-    backend: String,
+pub struct Tunnel {
+    pub stream: PlainStream,
+    pub backend: String,
 }
 
 impl Tunnel {
     /// Opens the tunnel of the client with this number.
-    async fn open(proxy: &Proxy, client: u8) -> Self {
+    pub async fn open(proxy: &Proxy, client: u8) -> Self {
         let stream = Client::new(proxy).await.connect_plain_from([127, 0, 0, client]).await;
         let mut stream = upgrade(stream).await;
         let hello = wire::read(&mut stream).await.unwrap();
         Self { stream, backend: String::from_utf8(hello.payload).unwrap() }
     }
 
-    async fn assert_relays(&mut self) {
+    pub async fn assert_relays(&mut self) {
         self.stream.write_all(&wire::masked(0x80 | wire::TEXT, b"hello")).await.unwrap();
         let frame =
             within_timeout("the echo", wire::read_past_pings(&mut self.stream)).await.unwrap();
@@ -90,7 +95,7 @@ impl Tunnel {
 }
 
 /// Opens one tunnel for each of 24 clients.
-async fn tunnels(proxy: &Proxy) -> Vec<Tunnel> {
+pub async fn tunnels(proxy: &Proxy) -> Vec<Tunnel> {
     let mut opened = Vec::new();
     for client in 1..=24 {
         opened.push(Tunnel::open(proxy, client).await);
@@ -98,26 +103,26 @@ async fn tunnels(proxy: &Proxy) -> Vec<Tunnel> {
     opened
 }
 
-fn backends(tunnels: &[Tunnel]) -> Vec<&str> {
+pub fn backends(tunnels: &[Tunnel]) -> Vec<&str> {
     let mut backends: Vec<&str> = tunnels.iter().map(|tunnel| &*tunnel.backend).collect();
     backends.sort_unstable();
     backends.dedup();
     backends
 }
 
-async fn pool(proxy: &Proxy) -> Value {
+pub async fn pool(proxy: &Proxy) -> Value {
     proxy.command(json!({"command": "status"})).await["pools"][0].clone()
 }
 
 /// The ids of the backends with their states.
-fn states(pool: &Value) -> Vec<(String, String)> {
+pub fn states(pool: &Value) -> Vec<(String, String)> {
     let text = |row: &Value, key: &str| row[key].as_str().unwrap().to_owned();
     let rows = pool["backends"].as_array().unwrap();
     rows.iter().map(|row| (text(row, "id"), text(row, "state"))).collect()
 }
 
 /// Waits until the pool has exactly these backends, apart from those that have only old tunnels.
-async fn wait_for(proxy: &Proxy, expected: &[String]) {
+pub async fn wait_for(proxy: &Proxy, expected: &[String]) {
     within_timeout("the backends", async {
         loop {
             let present = states(&pool(proxy).await);
@@ -131,7 +136,7 @@ async fn wait_for(proxy: &Proxy, expected: &[String]) {
     .await;
 }
 
-fn ids(numbers: &[u8]) -> Vec<String> {
+pub fn ids(numbers: &[u8]) -> Vec<String> {
     numbers.iter().map(|number| id(*number)).collect()
 }
 
@@ -155,7 +160,7 @@ async fn open_tunnels_stay_while_addresses_change() {
         let mut sorted = numbers.to_vec();
         sorted.sort_unstable();
         let expected = match sorted[..] {
-            [_] => vec![format!("app.internal:{PORT}")],
+            [_] => vec![name()],
             _ => ids(&sorted),
         };
         wait_for(&proxy, &expected).await;

@@ -73,6 +73,7 @@ mod many_certificates;
 mod maximum_age;
 mod message_floods;
 mod metrics;
+mod name_growth;
 mod origin;
 mod outcome_counters;
 mod outcome_records;

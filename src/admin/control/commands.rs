@@ -96,11 +96,12 @@ fn reject_new_tunnels(state: &ProxyState, snapshot: &Snapshot, selection: &Selec
             }
         }
         (route, Some(backend)) => {
-            // Empty if a reload removed the backend while tunnels to it are open.
-            for admin_override in overrides(snapshot, route.as_deref(), backend).unwrap_or_default()
-            {
+            // None if a reload removed the backend while tunnels to it are open.
+            let found = overrides(snapshot, route.as_deref(), backend)
+                .unwrap_or_else(|_| absent(state, snapshot, route.as_deref(), backend));
+            found.iter().for_each(|admin_override| {
                 admin_override.drain.set(true);
-            }
+            });
         }
     }
 }
@@ -200,10 +201,36 @@ fn overrides(
     Ok(found)
 }
 
+/// What operators set for an address with tunnels that has left the answer for its name.
+fn absent(
+    state: &ProxyState,
+    snapshot: &Snapshot,
+    route: Option<&str>,
+    address: &str,
+) -> Vec<Arc<AdminOverride>> {
+    let mut found = Vec::new();
+    for counts in state.metrics.tunnel_counts() {
+        if counts.open.get() == 0 || **counts.place() != *address {
+            continue;
+        }
+        for route in routes(snapshot, route).filter(|route| route.name == counts.route.name) {
+            let mut names = route.pool.names.iter();
+            if route.pool.backend_with(&counts) == *counts.place()
+                && let Some(listed) = names.find(|listed| listed.id == *counts.listed_id())
+            {
+                found.push(listed.addresses.get_absent(counts.place()));
+            }
+        }
+    }
+    found
+}
+
 /// What operators set for all backends, and for all names.
 fn all_overrides(snapshot: &Snapshot) -> impl Iterator<Item = Arc<AdminOverride>> {
     let names = snapshot.route_list.iter().flat_map(|route| route.pool.names.iter());
-    let names = names.map(|listed| listed.admin_override.clone());
+    let names = names.flat_map(|listed| {
+        [listed.admin_override.clone()].into_iter().chain(listed.addresses.all())
+    });
     names.chain(snapshot.backends().map(|backend| backend.admin_override.clone()))
 }
 

@@ -73,7 +73,7 @@ pub(super) fn unknown_backend(snapshot: &Snapshot, id: &str) -> CommandError {
 /// Whether a tunnel leads to the backend with this id, or to an address of the name with this id.
 fn is_at(session: &SessionHandle, backend: &str) -> bool {
     let counts = &session.info.counts;
-    *counts.id == *backend || **counts.listed_id() == *backend
+    **counts.place() == *backend || **counts.listed_id() == *backend
 }
 
 /// An error that lists the first known names.

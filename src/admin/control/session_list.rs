@@ -27,6 +27,7 @@ fn row(session: &SessionHandle) -> SessionRow {
         listener: info.connection.client.listener.to_string(),
         route: info.counts.route.name.to_string(),
         backend: info.counts.id.to_string(),
+        backend_address: info.counts.address.as_deref().map(str::to_owned),
         age_ms: whole_millis(now().saturating_duration_since(info.opened)),
         up_bytes: stats.bytes[0],
         down_bytes: stats.bytes[1],

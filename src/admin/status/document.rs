@@ -41,6 +41,7 @@ pub fn process_snapshot(state: &ProxyState) -> ProcessSnapshot {
         reload: reload.unwrap_or((state.started_at, true)),
         backends: snapshot.backend_snapshots(),
         names: snapshot.name_snapshots(),
+        tunnels: snapshot.open_tunnels(),
         acme: snapshot.acme.as_ref().map(|acme| acme.snapshot()),
         certificates: snapshot.tls.as_ref().map_or(vec![], |tls| tls.certs().validities().to_vec()),
         usage: ProcessUsage::read(),
@@ -62,7 +63,7 @@ pub(super) fn status(state: &ProxyState, top: &TopLists) -> Value {
     let (rejected, dropped) = (metrics.rejects(), metrics.drops());
     let routes = metrics.routes();
     let listeners = metrics.listeners();
-    let backends = metrics.backends();
+    let backends = metrics.tunnel_counts();
     let process = ProcessUsage::read();
     let total = |causes: &[ReasonCount]| causes.iter().map(|cause| cause.count).sum::<u64>();
     json!({

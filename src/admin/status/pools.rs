@@ -1,6 +1,6 @@
 //! The pools in `/status.json`: their backends, and the names whose addresses these are.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::slice;
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use crate::proxy::route::Route;
 use crate::proxy::snapshot::Snapshot;
 use crate::reject::maintenance::MaintenanceCause;
 use crate::telemetry::metrics::handles::{BackendCounts, RouteCounts};
+use crate::upstream::admin_override::KeptOverride;
 use crate::upstream::backend_name::ListedName;
 use crate::upstream::health::Health;
 use crate::upstream::pool::Backend;
@@ -30,35 +31,54 @@ pub(super) fn pools(snapshot: &Snapshot, counts: &[Arc<BackendCounts>]) -> Value
     }
     let pool = |route: &Arc<Route>| {
         let counts = with_tunnels.get(&*route.name).map_or(&[][..], Vec::as_slice);
-        pool(route, &absent(route, counts), &failures)
+        pool(route, &tunnels(route, counts), &failures)
     };
     snapshot.route_list.iter().map(pool).collect()
 }
 
-/// Those of the route that have tunnels at addresses that have left the answers for its names.
-fn absent<'c>(route: &Route, counts: &[&'c BackendCounts]) -> Vec<&'c BackendCounts> {
+/// The tunnels of one backend.
+#[derive(Default)]
+struct BackendTunnels<'c> {
+    open: u64,
+    /// Their counters.
+    counts: Vec<&'c BackendCounts>,
+}
+
+/// The open tunnels of the route by the id of their backend, also at addresses that have left the answers for its names.
+fn tunnels<'c>(
+    route: &Route,
+    counts: &[&'c BackendCounts],
+) -> BTreeMap<Arc<str>, BackendTunnels<'c>> {
+    let mut tunnels: BTreeMap<_, BackendTunnels<'_>> = BTreeMap::new();
+    for counts in counts {
+        let of_backend = tunnels.entry(route.pool.backend_with(counts)).or_default();
+        of_backend.open += counts.open.get();
+        of_backend.counts.push(counts);
+    }
     let backends = route.pool.backends();
-    let is_absent = |of: &&&BackendCounts| {
-        route.pool.names.iter().any(|listed| listed.id == *of.listed_id())
-            && !backends.iter().any(|backend| backend.id == of.id)
-    };
-    counts.iter().filter(is_absent).copied().collect()
+    tunnels.retain(|id, of| {
+        let is_of_name = |of: &&BackendCounts| {
+            route.pool.names.iter().any(|listed| listed.id == *of.listed_id())
+        };
+        backends.iter().any(|backend| backend.id == *id) || of.counts.iter().any(is_of_name)
+    });
+    tunnels
 }
 
 fn pool(
     route: &Route,
-    absent: &[&BackendCounts],
+    tunnels: &BTreeMap<Arc<str>, BackendTunnels<'_>>,
     failures: &dyn Fn(&Backend) -> Option<u64>,
 ) -> Value {
     let backends = route.pool.backends();
     let weight = |backend: &Arc<Backend>| f64::from(backend.effective_weight().get());
     let weights: f64 =
         backends.iter().filter(|of| !of.is_backup && !of.is_canary).map(weight).sum();
-    let counts = backends.iter().map(|backend| &*backend.counts);
-    let open: u64 = counts.chain(absent.iter().copied()).map(|counts| counts.open.get()).sum();
-    let share = |counts: &BackendCounts| (open > 0).then(|| counts.open.get() as f64 / open as f64);
+    let open: u64 = tunnels.values().map(|of| of.open).sum();
+    let share = |of_backend: u64| (open > 0).then(|| of_backend as f64 / open as f64);
     let row = |backend: &Arc<Backend>| {
         let counts = &backend.counts;
+        let tunnels = tunnels.get(&backend.id).map_or(0, |of| of.open);
         json!({
             "id": &*backend.id,
             "name": backend.listed.as_ref().map(|listed| &*listed.id),
@@ -71,37 +91,17 @@ fn pool(
             "slow_start": route.pool.ramp(backend),
             "canary": backend.is_canary,
             "expected_share": if backend.is_backup || backend.is_canary { 0.0 } else { weight(backend) / weights },
-            "share": share(counts),
-            "tunnels": counts.open.get(),
+            "share": share(tunnels),
+            "tunnels": tunnels,
             "tunnels_max": backend.max_tunnels,
             "opened": counts.opened.get(),
             "connect_failures": failures(backend),
             "ejections": counts.ejections.get(),
         })
     };
-    let absent_row = |counts: &&BackendCounts| {
-        let name = counts.listed_id();
-        json!({
-            "id": &*counts.id,
-            "name": &**name,
-            "state": "absent",
-            "problem": format!("not an address of {name} any more; it gets no new tunnels"),
-            "drained": false,
-            "backup": false,
-            "ejected": false,
-            "probe": null,
-            "slow_start": null,
-            "canary": false,
-            "expected_share": 0.0,
-            "share": share(counts),
-            "tunnels": counts.open.get(),
-            "tunnels_max": null,
-            "opened": counts.opened.get(),
-            "connect_failures": counts.connect_failures.get(),
-            "ejections": counts.ejections.get(),
-        })
-    };
-    let rows = backends.iter().map(row).chain(absent.iter().map(absent_row));
+    let is_absent = |(id, _): &(&Arc<str>, _)| !backends.iter().any(|backend| backend.id == **id);
+    let absent = tunnels.iter().filter(is_absent).map(|(id, of)| absent(id, of, share(of.open)));
+    let rows = backends.iter().map(row).chain(absent);
     json!({
         "route": &*route.name,
         "pool": route.pool.name.as_deref(),
@@ -120,12 +120,47 @@ fn pool(
     })
 }
 
+/// The row of an address that has left the answer for its name. `share` is its part of the open tunnels.
+fn absent(id: &str, of: &BackendTunnels<'_>, share: Option<f64>) -> Value {
+    let sum = |count: fn(&BackendCounts) -> u64| of.counts.iter().map(|of| count(of)).sum::<u64>();
+    let name = of.counts.first().map(|counts| &**counts.listed_id()).unwrap_or_default();
+    json!({
+        "id": id,
+        "name": name,
+        "state": "absent",
+        "problem": format!("not an address of {name} any more; it gets no new tunnels"),
+        "drained": false,
+        "backup": false,
+        "ejected": false,
+        "probe": null,
+        "slow_start": null,
+        "canary": false,
+        "expected_share": 0.0,
+        "share": share,
+        "tunnels": of.open,
+        "tunnels_max": null,
+        "opened": sum(|of| of.opened.get()),
+        "connect_failures": sum(|of| of.connect_failures.get()),
+        "ejections": sum(|of| of.ejections.get()),
+    })
+}
+
 fn name(listed: &Arc<ListedName>) -> Value {
     json!({
         "name": &*listed.id,
         "addresses": listed.name.answer().len(),
         "problem": listed.name.failure(),
         "drained": listed.admin_override.drain.is_draining(),
+        "kept": listed.addresses.kept().iter().map(kept).collect::<Vec<_>>(),
+    })
+}
+
+fn kept(of: &KeptOverride) -> Value {
+    json!({
+        "address": &*of.address,
+        "drained": of.value.drain.is_draining(),
+        "weight": of.value.weight(),
+        "seconds_left": of.left.as_secs(),
     })
 }
 

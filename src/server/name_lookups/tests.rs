@@ -153,6 +153,69 @@ async fn backend_that_stays_keeps_its_state() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn flapping_family_keeps_the_count_of_tunnels() {
+    const V6: &str = "[2001:db8::1]:1";
+    let script: [(ScriptedAnswer<'_>, &str); 7] = [
+        (Ok(&[V6, A]), "app.internal:1"),
+        (Ok(&[A]), "app.internal:1"),
+        (Ok(&[V6, A]), "app.internal:1"),
+        (Ok(&[V6, A, B]), A),
+        (Ok(&[A, B]), A),
+        (Ok(&[A]), "app.internal:1"),
+        (Ok(&[A, V6]), "app.internal:1"),
+    ];
+    let answers: Vec<_> = script.iter().map(|(answer, _)| *answer).collect();
+    let mut proxy = NamedProxy::start(&config(ONE), ScriptedNet::new(&answers)).await;
+    let queue = proxy.state.snapshot().route_list[0].pool.state().queue.clone();
+    let only = proxy.backend("app.internal:1");
+    let _places = [(); 3].map(|()| only.load.tunnels.enter(Some(5), &queue));
+    drop(only);
+    for (answer, id) in script {
+        assert_eq!(proxy.backend(id).load.tunnels.get(), 3, "{answer:?}");
+        proxy.reload(&config(ONE));
+        assert_eq!(proxy.backend(id).load.tunnels.get(), 3, "{answer:?} after a reload");
+        proxy.pass().await;
+    }
+}
+
+/// What an operator set for an address holds when it comes back, and is not that of another one.
+#[tokio::test(start_paused = true)]
+async fn address_that_is_missing_for_a_time_stays_drained() {
+    let net = ScriptedNet::new(&[Ok(&[A, B]), Ok(&[B, C]), Ok(&[B]), Ok(&[A]), Ok(&[A, C])]);
+    let mut proxy = NamedProxy::start(&config(ONE), net).await;
+    let set = |proxy: &NamedProxy, id: &str| {
+        proxy.state.snapshot().route_list[0].pool.admin_override(id).map(|(_, set)| set)
+    };
+    set(&proxy, A).unwrap().drain.set(true);
+    set(&proxy, B).unwrap().set_weight(NonZeroU32::new(7));
+    proxy.pass().await;
+    assert_eq!(proxy.ids(), [B, C]);
+    let kept = |proxy: &NamedProxy| {
+        let kept = proxy.state.snapshot().route_list[0].pool.names[0].addresses.kept();
+        kept.iter().map(|kept| kept.address.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(&proxy), [A]);
+    assert!(set(&proxy, C).is_some_and(|set| !set.is_set()));
+    proxy.reload(&config(ONE));
+    proxy.pass().await;
+    // The only address of the name.
+    let only = proxy.backend("app.internal:1");
+    assert!(!only.is_draining() && only.effective_weight().get() == 7);
+    assert_eq!(kept(&proxy), [A]);
+    proxy.pass().await;
+    assert!(proxy.backend("app.internal:1").is_draining());
+    assert_eq!(kept(&proxy), [B]);
+    proxy.pass().await;
+    assert_eq!(proxy.ids(), [A, C]);
+    assert!(proxy.backend(A).is_draining() && !proxy.backend(C).is_draining());
+    // Another configured weight ends that of the operator, also of an address that is missing.
+    proxy.reload(&config("backends = [{ address = \"app.internal:1\", weight = 3 }]\n"));
+    assert!(proxy.backend(A).is_draining() && set(&proxy, B).is_none_or(|set| !set.is_set()));
+    set(&proxy, A).unwrap().drain.set(false);
+    assert!(!proxy.backend(A).is_draining());
+}
+
+#[tokio::test(start_paused = true)]
 async fn drained_name_drains_later_addresses() {
     let net = ScriptedNet::new(&[Ok(&[A]), Ok(&[A, B]), Ok(&[C, A])]);
     let mut proxy = NamedProxy::start(&config(ONE), net).await;

@@ -79,9 +79,15 @@ pub struct BackendCounts {
     pub id: Arc<str>,
     /// The id of the name in the configuration that its address belonged to when it was first used.
     pub name: Option<Arc<str>>,
+    /// The address, if these are the tunnels at one address of a name whose addresses are one backend.
+    pub address: Option<Arc<str>>,
+    /// The counters of that backend.
+    pub of_name: Option<Arc<BackendCounts>>,
     /// Gauge: tunnels that are open now.
     pub open: Counter,
-    /// Tunnels opened since the process started.
+    /// Gauge: tunnels that are counted by address instead.
+    pub open_by_address: Counter,
+    /// Tunnels opened since the process started; those at one address count for the name.
     pub opened: Counter,
     /// Attempts to connect to the backend that failed.
     pub connect_failures: Counter,
@@ -173,15 +179,31 @@ impl BackendCounts {
         self.name.as_ref().unwrap_or(&self.id)
     }
 
+    /// The address of a name that its tunnels were opened to, or else the id.
+    pub fn place(&self) -> &Arc<str> {
+        self.address.as_ref().unwrap_or(&self.id)
+    }
+
+    /// Whether a tunnel of it is open, at whatever address.
+    pub fn has_tunnels(&self) -> bool {
+        self.open.get() + self.open_by_address.get() > 0
+    }
+
     /// Counts a new tunnel. [`BackendCounts::tunnel_ended`] must follow exactly once.
     pub fn tunnel_opened(&self) {
-        self.opened.inc();
+        if let Some(of_name) = &self.of_name {
+            of_name.open_by_address.inc();
+        }
+        self.of_name.as_deref().unwrap_or(self).opened.inc();
         self.open.inc();
     }
 
     /// Counts the end of a tunnel: its reason, the close codes sent and its lifetime.
     pub fn tunnel_ended(&self, reason: TerminationReason, closes: CloseCodes, age: Duration) {
         self.open.dec();
+        if let Some(of_name) = &self.of_name {
+            of_name.open_by_address.dec();
+        }
         self.route.tunnel_ended(reason, closes, age);
     }
 }

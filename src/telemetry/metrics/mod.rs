@@ -13,6 +13,7 @@ pub(crate) mod reasons;
 pub(crate) mod scrape;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -83,6 +84,8 @@ struct HandlesByName {
     listeners: BTreeMap<Arc<str>, Arc<ListenerCounts>>,
     routes: BTreeMap<Arc<str>, Arc<RouteCounts>>,
     backends: BTreeMap<(Arc<str>, Arc<str>), Arc<BackendCounts>>,
+    /// By route, id of the name, and address.
+    addresses: BTreeMap<(Arc<str>, Arc<str>, SocketAddr), Arc<BackendCounts>>,
 }
 
 impl Metrics {
@@ -91,6 +94,7 @@ impl Metrics {
     pub fn remove_unused(&self) {
         let mut handles = self.handles();
         handles.listeners.retain(|_, counts| Arc::strong_count(counts) > 1);
+        handles.addresses.retain(|_, counts| Arc::strong_count(counts) > 1);
         handles.backends.retain(|_, counts| Arc::strong_count(counts) > 1);
         handles.routes.retain(|_, counts| Arc::strong_count(counts) > 1);
     }
@@ -123,6 +127,28 @@ impl Metrics {
             Arc::new(BackendCounts { route, id, name, ..Default::default() })
         };
         handles.backends.entry((route.name.clone(), id.clone())).or_insert_with(new).clone()
+    }
+
+    /// The handle of the tunnels at one address of a name whose addresses are one backend, `of_name`; created on first
+    /// use.
+    pub fn tunnels_at(
+        &self,
+        of_name: &Arc<BackendCounts>,
+        address: SocketAddr,
+    ) -> Arc<BackendCounts> {
+        let mut handles = self.handles();
+        let new = || {
+            Arc::new(BackendCounts {
+                route: of_name.route.clone(),
+                id: of_name.id.clone(),
+                name: of_name.name.clone(),
+                address: Some(address.to_string().into()),
+                of_name: Some(of_name.clone()),
+                ..Default::default()
+            })
+        };
+        let key = (of_name.route.name.clone(), of_name.id.clone(), address);
+        handles.addresses.entry(key).or_insert_with(new).clone()
     }
 
     /// Counts a connection that ended before it sent a complete request.
@@ -179,6 +205,12 @@ impl Metrics {
     /// The handles of all backends, by route and id.
     pub fn backends(&self) -> Vec<Arc<BackendCounts>> {
         self.handles().backends.values().cloned().collect()
+    }
+
+    /// All handles that count open tunnels: those of all backends, and of single addresses of names that are one.
+    pub fn tunnel_counts(&self) -> Vec<Arc<BackendCounts>> {
+        let handles = self.handles();
+        handles.backends.values().chain(handles.addresses.values()).cloned().collect()
     }
 
     /// Dropped connections by stage and reason, including zeros.
@@ -302,6 +334,24 @@ mod tests {
         drop(backend);
         metrics.remove_unused();
         assert_eq!((metrics.routes().len(), metrics.backends().len()), (0, 0));
+    }
+
+    #[test]
+    fn tunnels_at_one_address_are_those_of_the_name() {
+        let metrics = Metrics::default();
+        let name = "app.internal:1".into();
+        let of_name = metrics.backend(&metrics.route(&"chat".into()), &name, Some(&name));
+        let at = metrics.tunnels_at(&of_name, "192.0.2.1:1".parse().unwrap());
+        at.tunnel_opened();
+        assert_eq!((of_name.open.get(), of_name.opened.get(), of_name.has_tunnels()), (0, 1, true));
+        assert_eq!((at.open.get(), at.opened.get(), &**at.place()), (1, 0, "192.0.2.1:1"));
+        assert_eq!((&at.id, at.listed_id()), (&name, &name));
+        let reason = TerminationReason::ClientDisconnected;
+        at.tunnel_ended(reason, CloseCodes::default(), Duration::ZERO);
+        assert!(!of_name.has_tunnels());
+        drop(at);
+        metrics.remove_unused();
+        assert_eq!(metrics.tunnel_counts().len(), 1);
     }
 
     #[test]

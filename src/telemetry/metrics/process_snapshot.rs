@@ -1,5 +1,6 @@
 //! The state of the process that a scrape reports in addition to the counters.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::backend_state::BackendState;
@@ -26,6 +27,8 @@ pub struct ProcessSnapshot {
     pub reload: (f64, bool),
     /// All backends of the active configuration.
     pub backends: Vec<BackendSnapshot>,
+    /// Open tunnels by route and id of the backend.
+    pub tunnels: TunnelsByBackend,
     /// All names whose addresses are backends.
     pub names: Vec<NameSnapshot>,
     /// All certificates of the active configuration.
@@ -41,6 +44,9 @@ pub struct ProcessSnapshot {
     /// Number of tasks that panicked.
     pub panics: u64,
 }
+
+/// The numbers of open tunnels, by route and id of the backend.
+pub type TunnelsByBackend = BTreeMap<(Arc<str>, Arc<str>), u64>;
 
 /// A backend at the time of a scrape.
 #[derive(Clone, Debug)]

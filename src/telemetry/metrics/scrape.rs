@@ -80,7 +80,9 @@ impl Scrape {
             "tunnels",
             "Open tunnels",
             None,
-            backends.iter().map(|backend| (of(backend), backend.open.get() as f64)),
+            self.process.tunnels.iter().map(|((route, id), open)| {
+                ([("route", &**route), ("backend", &**id)], *open as f64)
+            }),
         )?;
         text.counters(
             "tunnels_opened",

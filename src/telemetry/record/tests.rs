@@ -45,6 +45,7 @@ fn start<'a>(client: &'a ClientInfo, fields: RequestFields<'a>) -> SessionStart<
         session: 7,
         route: "chat",
         backend: "127.0.0.1:9001",
+        backend_address: None,
         fields,
         backend_handshake: Duration::from_millis(3),
         generation: 2,
@@ -140,7 +141,8 @@ fn every_record(client: &ClientInfo, fields: RequestFields<'_>, format: LogForma
         side.reported_size = Some(7);
         side.delays.time = age;
     }
-    let ended = SessionEnd { start: start(client, fields), summary: &summary, age };
+    let start = SessionStart { backend_address: Some("127.0.0.1:9001"), ..start(client, fields) };
+    let ended = SessionEnd { start, summary: &summary, age };
     let deciding = || DecidingSetting { key: Some("a.key"), value: Some("7".to_owned()) };
     let head = InvalidHead {
         detail: "bad".into(),

@@ -32,10 +32,27 @@ impl ChoiceState {
     /// The load of the backend with this id.
     pub fn load_of(&self, id: &Arc<str>) -> Arc<BackendLoad> {
         let mut loads = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
-        // Backends that are gone and have no tunnels left.
-        loads.retain(|_, load| Arc::strong_count(load) > 1);
+        forget_unused(&mut loads);
         loads.entry(id.clone()).or_default().clone()
     }
+
+    /// Counts the backend with this id with another that is the same machine, unless it is counted already.
+    pub fn share_load(&self, id: &Arc<str>, load: &Arc<BackendLoad>) {
+        let mut loads = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
+        forget_unused(&mut loads);
+        loads.entry(id.clone()).or_insert_with(|| load.clone());
+    }
+}
+
+/// Removes those of backends that are gone and have no tunnels left.
+fn forget_unused(loads: &mut HashMap<Arc<str>, Arc<BackendLoad>>) {
+    let mut ids: HashMap<*const BackendLoad, usize> = HashMap::new();
+    for load in loads.values() {
+        *ids.entry(Arc::as_ptr(load)).or_default() += 1;
+    }
+    loads.retain(|_, load| {
+        ids.get(&Arc::as_ptr(load)).is_some_and(|ids| Arc::strong_count(load) > *ids)
+    });
 }
 
 #[cfg(test)]
@@ -49,6 +66,10 @@ mod tests {
         let guard = LoadGuard::new(&state.load_of(&a), None);
         state.load_of(&b);
         assert_eq!(state.load_of(&a).get(), 1);
+        // Another id of the same machine.
+        let other = "c".into();
+        state.share_load(&other, &state.load_of(&a));
+        assert_eq!(state.load_of(&other).get(), 1);
         drop(guard);
         state.load_of(&b);
         assert_eq!(state.loads.lock().unwrap().len(), 1);

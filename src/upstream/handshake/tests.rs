@@ -8,6 +8,7 @@ use crate::config::settings::Compression;
 use crate::http::ValidatedRequest;
 use crate::http::sample::opening;
 use crate::telemetry::metrics::backend_state::BackendState;
+use crate::upstream::pool::Backend;
 use crate::upstream::scripted::{assert_send, connected, direct_request, read_head, reply};
 
 const LIMIT: Duration = Duration::from_secs(5);

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::config::settings::pool::BackendSettings;
+use crate::upstream::admin_override::AdminOverride;
 use crate::upstream::backend_name::{ListedName, only_address, separate_addresses};
 
 /// A backend of a pool: one that the list names, or one address of a name.
@@ -16,6 +17,21 @@ pub struct Member {
     pub listed: Option<Arc<ListedName>>,
     /// What its load is counted by: the same for an address whether or not it is the only one of its name.
     pub load_id: Arc<str>,
+}
+
+impl Member {
+    /// What an operator set for it; `of_id` is what was set for its id before.
+    pub fn admin_override(&self, of_id: Arc<AdminOverride>) -> Arc<AdminOverride> {
+        match &self.listed {
+            None => of_id,
+            // Several addresses of one machine have only that of their name.
+            Some(listed) if self.load_id == listed.id => listed.admin_override.clone(),
+            Some(listed) if self.settings.id == listed.id => {
+                listed.addresses.get(&self.load_id, Arc::default())
+            }
+            Some(listed) => listed.addresses.get(&self.load_id, of_id),
+        }
+    }
 }
 
 /// The members of a list whose names have these answers, in the order of the list, and those of a name by address. An
@@ -91,6 +107,7 @@ mod tests {
                 id: of.id.clone(),
                 weight: of.weight,
                 admin_override: Arc::default(),
+                addresses: Arc::default(),
                 name: names.get(&of.address),
             })
         };

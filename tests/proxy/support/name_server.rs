@@ -1,6 +1,6 @@
 //! A DNS server whose answers a test changes.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -11,6 +11,8 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 pub enum Answer {
     /// These addresses, in this order.
     Addresses(Vec<Ipv4Addr>),
+    /// These addresses of both families.
+    Both(Vec<Ipv4Addr>, Vec<Ipv6Addr>),
     /// The name has no address.
     Empty,
     /// The name does not exist.
@@ -96,12 +98,18 @@ impl Shared {
             end += 1 + length;
         }
         let is_v4 = query[end + 1..end + 3] == [0, 1];
+        let is_v6 = query[end + 1..end + 3] == [0, 28];
         if is_v4 {
             self.queries.lock().unwrap().push(labels.join(".") + transport);
         }
-        let (code, addresses) = match self.answer.lock().unwrap().clone() {
-            Answer::Addresses(addresses) if is_v4 => (0, addresses),
-            Answer::Addresses(_) | Answer::Empty => (0, Vec::new()),
+        let v4 = |all: Vec<Ipv4Addr>| all.into_iter().map(IpAddr::V4).collect();
+        let v6 = |all: Vec<Ipv6Addr>| all.into_iter().map(IpAddr::V6).collect();
+        let (code, addresses): (u8, Vec<IpAddr>) = match self.answer.lock().unwrap().clone() {
+            Answer::Addresses(addresses) | Answer::Both(addresses, _) if is_v4 => {
+                (0, v4(addresses))
+            }
+            Answer::Both(_, addresses) if is_v6 => (0, v6(addresses)),
+            Answer::Addresses(_) | Answer::Both(..) | Answer::Empty => (0, Vec::new()),
             Answer::ServerFailure => (2, Vec::new()),
             Answer::NoSuchName => (3, Vec::new()),
             Answer::Silence => return None,
@@ -110,9 +118,13 @@ impl Shared {
         let head = [query[0], query[1], 0x81, 0x80 | code, 0, 1, count[0], count[1], 0, 0, 0, 0];
         let mut response = [&head[..], &query[12..end + 5]].concat();
         for address in addresses {
-            // The name of the question, A, IN, a TTL of one second.
-            response.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
-            response.extend(address.octets());
+            // The name of the question, A or AAAA, IN, a TTL of one second.
+            let (kind, octets) = match address {
+                IpAddr::V4(v4) => (1, v4.octets().to_vec()),
+                IpAddr::V6(v6) => (28, v6.octets().to_vec()),
+            };
+            response.extend([0xc0, 12, 0, kind, 0, 1, 0, 0, 0, 1, 0, octets.len() as u8]);
+            response.extend(octets);
         }
         Some(response)
     }

@@ -325,6 +325,12 @@
       for (const name of pool.names.filter((of) => of.problem)) {
         add("warn", `Route ${pool.route}: ${name.name}: ${name.problem}. In use: ${count(name.addresses, "address", "addresses")} of the last answer.`);
       }
+      for (const name of pool.names) {
+        for (const kept of name.kept || []) {
+          const set = [kept.drained && "drained", kept.weight !== null && `weight ${kept.weight}`].filter(Boolean).join(", ");
+          add("warn", `Route ${pool.route}: ${kept.address} is not in the answer for ${name.name}: ${set}, for another ${span(kept.seconds_left)}.`);
+        }
+      }
       if (pool.maintenance) add("warn", `Route ${pool.route} is in maintenance (by ${pool.maintenance}): requests get 503.`);
       if (pool.tunnels_max !== null && pool.tunnels >= pool.tunnels_max) add("warn", `Route ${pool.route} is full: ${integer.format(pool.tunnels)} tunnels.`);
     }
