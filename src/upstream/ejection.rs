@@ -34,6 +34,8 @@ pub struct ResponseHealth {
     /// successful response costs one load.
     is_watched: AtomicBool,
     is_ejected: AtomicBool,
+    /// Whether an ejection has ended.
+    has_recovered: AtomicBool,
     state: Mutex<ResponseState>,
     /// The metrics of the backend in each route, which count its open tunnels.
     routes: Mutex<Vec<Weak<BackendCounts>>>,
@@ -97,7 +99,8 @@ impl ResponseHealth {
 
     /// When the last ejection ended.
     pub fn recovered_at(&self) -> Option<Instant> {
-        self.lock().previous.map(|previous| previous.until)
+        let has_recovered = self.has_recovered.load(Ordering::Relaxed);
+        has_recovered.then(|| self.lock().previous).flatten().map(|previous| previous.until)
     }
 
     /// The present ejection.
@@ -169,6 +172,7 @@ impl ResponseHealth {
         let ended = state.ejection.take_if(|ejection| ejection.until <= now)?;
         (state.handshakes, state.plain) = Default::default();
         (state.previous, state.is_returning) = (Some(ended), true);
+        self.has_recovered.store(true, Ordering::Relaxed);
         self.is_watched.store(true, Ordering::Relaxed);
         self.is_ejected.store(false, Ordering::Relaxed);
         Some(ended)

@@ -9,6 +9,7 @@
 //!
 //! While uploads hold the backend, a timeout changes nothing: their clients may have filled it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +24,10 @@ use crate::telemetry::once_a_minute::OnceAMinute;
 #[derive(Debug, Default)]
 pub struct Health {
     state: Mutex<HealthState>,
+    /// Whether the last three attempts failed; for a choice among many, without the lock.
+    is_ejected: AtomicBool,
+    /// Whether an ejection has ended.
+    has_recovered: AtomicBool,
     /// Exchanges on connections to the backend that wait for the rest of a request body.
     waiting_uploads: Counter,
     /// When a timeout that does not count because of them was last logged.
@@ -70,7 +75,7 @@ impl Health {
 
     /// Whether the last three attempts failed.
     pub fn is_ejected(&self) -> bool {
-        self.lock().failures >= FAILURES_MAX
+        self.is_ejected.load(Ordering::Relaxed)
     }
 
     /// How many exchanges wait for the rest of a request body.
@@ -80,7 +85,7 @@ impl Health {
 
     /// When its last ejection ended.
     pub fn recovered_at(&self) -> Option<Instant> {
-        self.lock().recovered_at
+        self.has_recovered.load(Ordering::Relaxed).then(|| self.lock().recovered_at).flatten()
     }
 
     /// When the last attempt ended, if it failed at least [`PROBE_INTERVAL`] ago.
@@ -100,6 +105,7 @@ impl Health {
         }
         state.tried_at = Some(now);
         state.failures = state.failures.saturating_add(1);
+        self.is_ejected.store(state.failures >= FAILURES_MAX, Ordering::Relaxed);
         state.failures == FAILURES_MAX
     }
 
@@ -109,6 +115,8 @@ impl Health {
         let was_ejected = state.failures >= FAILURES_MAX;
         if was_ejected {
             state.recovered_at = Some(now);
+            self.has_recovered.store(true, Ordering::Relaxed);
+            self.is_ejected.store(false, Ordering::Relaxed);
         }
         (state.tried_at, state.failures) = (Some(now), 0);
         was_ejected

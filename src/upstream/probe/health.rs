@@ -1,6 +1,6 @@
 //! What the probes of `[pool.probe]` show about a backend.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
@@ -15,6 +15,8 @@ pub struct ProbeHealth {
     pub settings: ProbeSettings,
     /// A [`ProbeState`], for readers that take no lock.
     state: AtomicU8,
+    /// Whether it was up again after it had been down.
+    has_recovered: AtomicBool,
     streak: Mutex<ProbeStreak>,
 }
 
@@ -54,7 +56,12 @@ struct ProbeStreak {
 impl ProbeHealth {
     /// A check without a result.
     pub fn new(settings: ProbeSettings) -> Self {
-        Self { settings, state: AtomicU8::new(UNPROBED), streak: Mutex::default() }
+        Self {
+            settings,
+            state: AtomicU8::new(UNPROBED),
+            has_recovered: AtomicBool::new(false),
+            streak: Mutex::default(),
+        }
     }
 
     /// What probes have shown so far.
@@ -77,7 +84,7 @@ impl ProbeHealth {
 
     /// When the backend was last up after it had been down.
     pub fn recovered_at(&self) -> Option<Instant> {
-        self.lock().recovered_at
+        self.has_recovered.load(Ordering::Relaxed).then(|| self.lock().recovered_at).flatten()
     }
 
     /// Why the last probe failed, if the backend is down.
@@ -110,6 +117,7 @@ impl ProbeHealth {
         };
         if change == Some(ProbeState::Up) {
             streak.recovered_at = Some(Instant::now());
+            self.has_recovered.store(true, Ordering::Relaxed);
         }
         self.state.store(code, Ordering::Relaxed);
         change
