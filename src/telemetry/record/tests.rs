@@ -141,8 +141,7 @@ fn every_record(client: &ClientInfo, fields: RequestFields<'_>, format: LogForma
         side.reported_size = Some(7);
         side.delays.time = age;
     }
-    let start = SessionStart { backend_address: Some("127.0.0.1:9001"), ..start(client, fields) };
-    let ended = SessionEnd { start, summary: &summary, age };
+    let ended = SessionEnd { start: start(client, fields), summary: &summary, age };
     let deciding = || DecidingSetting { key: Some("a.key"), value: Some("7".to_owned()) };
     let head = InvalidHead {
         detail: "bad".into(),
