@@ -92,6 +92,7 @@ impl Attempt {
             Err(failure) => Err(failure),
         };
         if let Err(failure) = &outcome {
+            self.record.is_requested |= self.task == (AttemptTask::Order { is_requested: true });
             let lifetime = self.issued.as_deref().map(|issued| {
                 let (from, until) = validity_of(issued);
                 until.saturating_sub(from)

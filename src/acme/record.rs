@@ -26,6 +26,8 @@ pub struct CertRecord {
     pub other_failures: BTreeMap<String, Backoff>,
     /// TXT records that the hook has set or may have set, and not removed.
     pub dns_records: Vec<DnsRecord>,
+    /// Whether an operator asked for an order that has failed since; it is due until one succeeds.
+    pub is_requested: bool,
     /// Why the last order failed; removed by a success.
     pub last_error: Option<LastError>,
     /// When the authority suggests to renew (RFC 9773).

@@ -22,6 +22,9 @@ pub struct CertFacts<'a> {
 /// The moment at which a certificate is due to be ordered, in seconds since 1970, without any back-off.
 pub fn order_time(facts: &CertFacts<'_>, now: u64) -> u64 {
     let record = facts.record;
+    if record.is_requested {
+        return 0;
+    }
     let lifetime = facts.validity.map_or(0, |(from, until)| until.saturating_sub(from));
     // The files may be in use only a moment after they were written. An authority whose times are wrong, or a clock
     // that is, must not cause one order after another.
@@ -185,6 +188,13 @@ mod tests {
         // Files that someone has put there.
         let record = CertRecord { directory: String::new(), ..record };
         assert!(order_time(&facts(&record, validity), now) > now);
+    }
+
+    #[test]
+    fn failed_order_of_an_operator_stays_due() {
+        let validity = Some((NOW, NOW + 90 * DAY));
+        let record = CertRecord { is_requested: true, ..issued(NOW) };
+        assert_eq!(order_time(&facts(&record, validity), NOW), 0);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderMap, RETRY_AFTER, USER_AGENT};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use rustls::CertificateError;
 use rustls::client::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::select;
@@ -135,9 +136,19 @@ impl AcmeTransport {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| format!("{host} cannot be the name in a certificate"))?;
         let tls = OutboundTls::new(self.tls.clone(), name);
-        tls.connect(socket).await.map_err(|error: io::Error| {
-            format!("TLS with {host} failed: {error}; acme.ca names the issuers that are trusted")
-        })
+        tls.connect(socket)
+            .await
+            .map_err(|error| format!("TLS with {host} failed: {error}{}", issuer_hint(&error)))
+    }
+}
+
+/// What to do about a certificate of the authority whose issuer is not trusted; nothing about other errors.
+fn issuer_hint(error: &io::Error) -> &'static str {
+    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            "; acme.ca names the issuers that are trusted"
+        }
+        Some(_) | None => "",
     }
 }
 
@@ -174,6 +185,20 @@ const AGENT: &str = concat!("tidegate/", env!("CARGO_PKG_VERSION"));
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_an_unknown_issuer_asks_for_another_ca() {
+        let hint = |error: rustls::Error| issuer_hint(&io::Error::other(error));
+        let unknown = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        assert!(hint(unknown).contains("acme.ca"));
+        for other in [
+            rustls::Error::AlertReceived(rustls::AlertDescription::AccessDenied),
+            rustls::Error::InvalidCertificate(CertificateError::Expired),
+        ] {
+            assert_eq!(hint(other), "");
+        }
+        assert_eq!(issuer_hint(&io::ErrorKind::ConnectionReset.into()), "");
+    }
 
     #[test]
     fn retry_after_is_a_time_or_a_date() {

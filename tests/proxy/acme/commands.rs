@@ -1,8 +1,10 @@
 //! `tidegate ctl certs`, `ctl renew`, `check`, and the metrics.
 
+use std::time::Duration;
+
 use super::ca::{Fault, Problem, Step};
-use super::{AcmeBed, NAME, ctl, listed, logged, renew, try_ctl};
-use crate::support::{Proxy, get};
+use super::{AcmeBed, NAME, ctl, listed, logged, nth_failure, renew, try_ctl};
+use crate::support::{Proxy, Record, get, within_timeout};
 
 #[tokio::test]
 async fn certs_lists_names_sources_and_times() {
@@ -40,6 +42,53 @@ async fn renew_rejects_what_it_cannot_renew() {
         assert!(error.contains(name), "{error}");
     }
     assert_eq!(bed.ca.count(Step::NewOrder), 1);
+}
+
+/// When the next order is made as `ctl certs` and the metric say, in seconds since 1970.
+async fn next_order(proxy: &Proxy) -> [u64; 2] {
+    let json: serde_json::Value =
+        serde_json::from_str(&ctl(proxy, &["certs", "--json"]).await).unwrap();
+    let listed = json["ok"]["certificates"][0]["next_order"].as_u64().unwrap();
+    let (_, metrics) = get(proxy.admin().await, "/metrics").await;
+    let metrics = String::from_utf8(metrics).unwrap();
+    let start = "tidegate_acme_next_order_timestamp_seconds{";
+    let metric = metrics.lines().find(|line| line.starts_with(start)).unwrap();
+    [listed, metric.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64]
+}
+
+/// Whether the log has a failed order whose next attempt is at this moment of its day.
+fn is_logged(proxy: &Proxy, at: u64) -> bool {
+    let (hours, minutes, seconds) = (at / 3600 % 24, at / 60 % 60, at % 60);
+    let time = format!("T{hours:02}:{minutes:02}:{seconds:02}Z");
+    let has_time =
+        |record: &Record| record["next_attempt"].as_str()?.ends_with(&time).then_some(());
+    proxy.records().iter().any(|record| has_time(record).is_some())
+}
+
+#[tokio::test]
+async fn failed_renewal_is_retried_when_log_list_and_metric_say() {
+    let bed = AcmeBed::new().await;
+    // The first retry follows after 10 s or so, and the renewal without a command after the end of the test.
+    bed.ca.set(|settings| settings.lifetime = Duration::from_secs(600));
+    let proxy = bed.start_and_issue().await;
+    let problem = Problem::new(403, "caa", "not for you");
+    bed.ca.fail_always(Step::NewOrder, Some(Fault::Problem(problem)));
+    renew(&proxy).await;
+    nth_failure(&proxy, 1, "the order that was asked for").await;
+    within_timeout("log, list and metric to agree", async {
+        loop {
+            let [listed, metric] = next_order(&proxy).await;
+            if listed == metric && is_logged(&proxy, listed) {
+                return;
+            }
+        }
+    })
+    .await;
+    let asked = bed.ca.count(Step::NewOrder);
+    bed.ca.reached(Step::NewOrder, asked + 1).await;
+    bed.ca.fail_always(Step::NewOrder, None);
+    bed.wait_until_served(&proxy, 2).await;
+    assert_eq!(bed.state_file()["is_requested"], false);
 }
 
 #[tokio::test]
