@@ -13,6 +13,7 @@ use crate::config::settings::Settings;
 use crate::config::toml::diagnostic::Diagnostics;
 use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::config::trusted_proxies::TrustedProxies;
+use crate::proxy::capacity::Capacity;
 use crate::proxy::snapshot::Snapshot;
 use crate::sys::clock::wall;
 use crate::sys::descriptors;
@@ -75,13 +76,21 @@ fn ordered(snapshot: &Snapshot) -> Vec<String> {
     certs.ordered().iter().map(line).collect()
 }
 
+/// The limit of open files, which must leave room for connections.
+fn open_files(settings: &Settings) -> Result<usize, RunError> {
+    let descriptors = descriptors::raise_limit();
+    Capacity::check_descriptors(settings.listeners.len(), descriptors).map_err(RunError::System)?;
+    Ok(descriptors)
+}
+
 /// Validates a configuration as [`run`](run::run) would, without binding anything.
 ///
 /// # Errors
 /// Everything that would keep the process from starting, except for sockets.
 pub fn check(settings: Settings) -> Result<CheckedConfig, RunError> {
     let ticketer = ticketer().map_err(|error| RunError::System(error.to_string()))?;
-    Snapshot::build(settings, None, &ticketer, descriptors::raise_limit())
+    let descriptors = open_files(&settings)?;
+    Snapshot::build(settings, None, &ticketer, descriptors)
         .map(|snapshot| CheckedConfig {
             warnings: snapshot.warnings(wall()),
             ordered: ordered(&snapshot),

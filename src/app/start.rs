@@ -13,7 +13,7 @@ use crate::admin::control::server::{self as control, ControlServer};
 use crate::admin::control::service::ReloadRequest;
 use crate::admin::http;
 use crate::admin::status::cache::StatusCache;
-use crate::app::RunError;
+use crate::app::{RunError, open_files};
 use crate::config::settings::Settings;
 use crate::listener::inherited::InheritedSockets;
 use crate::listener::socket::BindError;
@@ -27,7 +27,7 @@ use crate::server::{
     backend_probes, certificate_orders, lost_backends, maintenance_files, rebalance,
 };
 use crate::sys::clock::wall;
-use crate::sys::{descriptors, systemd};
+use crate::sys::systemd;
 use crate::telemetry::access_log::{AccessLog, sum_up_suppressed};
 use crate::tls::terminate::ticketer;
 
@@ -51,7 +51,7 @@ pub async fn start(
     replaced: Arc<Notify>,
 ) -> Result<StartedApp<impl Future<Output = ()> + Send + use<>>, RunError> {
     let ticketer = ticketer().map_err(|error| RunError::System(error.to_string()))?;
-    let descriptors = descriptors::raise_limit();
+    let descriptors = open_files(&settings)?;
     let snapshot =
         Snapshot::build(settings, None, &ticketer, descriptors).map_err(RunError::Settings)?;
     let access_log =

@@ -172,7 +172,7 @@ On SIGHUP the file is read again and applied as a whole, or not at all if it has
 Relative paths start at the directory of the file.
 There are no includes, and variables are not filled in.
 .PP
-Times are one whole number with ms, s, m or h; sizes are whole numbers with B, KiB, MiB or GiB;
+Times are one whole number with ms, s, m, h or d (hsts: s, m, h, d or y); sizes are whole numbers with B, KiB, MiB or GiB;
 rates are whole numbers per second: "50/s", or "64KiB/s" for bytes.
 A limit cannot be 0; to disable one, write "off" where that is allowed.
 .PP

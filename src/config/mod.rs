@@ -4,6 +4,7 @@
 //! `toml` reads the document, `values` the values of keys, `schema` the tables, and `resolve` converts
 //! the tables into settings. `explain` lists effective values and differences.
 
+mod acme_warnings;
 pub mod address_rules;
 pub mod explain;
 mod limit_warnings;

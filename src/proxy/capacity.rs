@@ -31,9 +31,9 @@ impl Capacity {
         descriptors: usize,
         memory: Option<u64>,
     ) -> Result<Self, Vec<LateDiagnostic>> {
-        let idle_backend_connections = (descriptors / IDLE_SHARE).min(IDLE_MAX);
-        let reserve = RESERVED_DESCRIPTORS + listeners + idle_backend_connections;
-        let max = descriptors.saturating_sub(reserve) / 2;
+        let idle_backend_connections = idle_max(descriptors);
+        let reserve = reserve(listeners, descriptors);
+        let max = connections_max(listeners, descriptors);
         let error = |key: &str, count: usize| LateDiagnostic {
             key: key.into(),
             problem: format!(
@@ -55,6 +55,22 @@ impl Capacity {
         } else {
             Err(errors)
         }
+    }
+
+    /// Checks that the limit of open files leaves room for a connection.
+    ///
+    /// # Errors
+    /// How many it would have to allow.
+    pub fn check_descriptors(listeners: usize, descriptors: usize) -> Result<(), String> {
+        if connections_max(listeners, descriptors) > 0 {
+            return Ok(());
+        }
+        let mut needed = descriptors..;
+        let needed = needed.find(|more| connections_max(listeners, *more) > 0).unwrap_or_default();
+        Err(format!(
+            "the limit of open files is {descriptors}, and one connection needs {needed}; raise LimitNOFILE \
+             (ulimit -n)"
+        ))
     }
 
     /// A warning if the maximum number of tunnels, all idle, and the connections without one need more than
@@ -83,6 +99,21 @@ impl Capacity {
         );
         Some(LateDiagnostic { key: "concurrency.tunnels".into(), problem })
     }
+}
+
+/// How many connections to backends may be idle.
+fn idle_max(descriptors: usize) -> usize {
+    (descriptors / IDLE_SHARE).min(IDLE_MAX)
+}
+
+/// Descriptors that no client connection can use.
+fn reserve(listeners: usize, descriptors: usize) -> usize {
+    RESERVED_DESCRIPTORS + listeners + idle_max(descriptors)
+}
+
+/// How many connections this many open files allow.
+fn connections_max(listeners: usize, descriptors: usize) -> usize {
+    descriptors.saturating_sub(reserve(listeners, descriptors)) / 2
 }
 
 /// Descriptors for the log, the admin listener, signals, the runtime and the sockets of systemd.
@@ -134,6 +165,20 @@ mod tests {
         let keys: Vec<&str> = errors.iter().map(|error| error.key.as_str()).collect();
         assert_eq!(keys, ["concurrency.connections", "concurrency.tunnels"]);
         assert!(Capacity::new(&limits(None), 1, 65, None).is_err());
+    }
+
+    #[test]
+    fn too_few_descriptors_for_anything_are_counted() {
+        assert_eq!(Capacity::check_descriptors(1, 71), Ok(()));
+        for too_few in [0, 60, 70] {
+            let error = Capacity::check_descriptors(1, too_few).unwrap_err();
+            assert!(
+                error.contains(&format!("is {too_few}, and one connection needs 71;")),
+                "{error}"
+            );
+            assert!(Capacity::new(&limits(None), 1, too_few, None).is_err());
+        }
+        assert_eq!(Capacity::new(&limits(None), 1, 71, None).unwrap().connections, 1);
     }
 
     // Requirements: CF16.

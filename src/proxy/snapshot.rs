@@ -236,6 +236,8 @@ impl Snapshot {
             let uncovered = uncovered(settings, certs);
             warnings.extend(uncovered.warnings);
             errors.extend(uncovered.faults);
+            let ordered = certs.ordered().iter().map(|of| &*of.certificate);
+            warnings.extend(settings.acme_warnings(ordered));
         }
         let acme = settings
             .acme

@@ -177,3 +177,20 @@ async fn default_limits_fit_the_descriptor_limit() {
     assert_eq!(paused(&proxy), 0);
     assert!(proxy.memory_and_descriptors().1 < 100);
 }
+
+#[tokio::test]
+async fn too_few_descriptors_are_a_fault_of_the_system() {
+    for limits in ["", "[concurrency]\nconnections = 5\n"] {
+        let backend = "127.0.0.1:9".parse().unwrap();
+        let config = format!(
+            "[admin]\nenabled = false\n{limits}[[listener]]\naddress = \"127.0.0.1:0\"\ntls = false\n{}",
+            route(&[backend], "")
+        );
+        let mut proxy = Proxy::spawn_with_descriptors(60, &config);
+        assert_eq!(proxy.exit().await, Some(1));
+        let reported = proxy.record("the fault", |line| line.as_str().is_some()).await;
+        let reported = reported.as_str().unwrap();
+        assert!(reported.starts_with("tidegate: the limit of open files is 60, and"), "{reported}");
+        assert!(!reported.contains("proxy.toml"), "{reported}");
+    }
+}

@@ -128,6 +128,16 @@ fn syntax_error_shows_line_column_and_caret() {
     );
     let text = PLAIN.replace("\"chat.example.com\"", "\"chat.example.com");
     assert_eq!(errors(&text), ["route[0].host: the closing quote is missing"]);
+    // The rest of the file is not blamed for it.
+    for quote in ['"', '\''] {
+        for more in ["", "\n", "\n[limits]\nidle = \"1h\"\n"] {
+            let text = format!("backends = [{quote}127.0.0.1:9001]{more}");
+            let found = rendered(&text);
+            assert!(found.starts_with("proxy.toml:1:29: "), "{found}");
+            assert!(found.contains("the closing quote is missing\n"), "{found}");
+            assert!(found.ends_with("\n\nproxy.toml: 1 error"), "{found}");
+        }
+    }
     assert_eq!(
         errors("a = [1, 2\n[x]\n"),
         [": missing comma between array elements, expected `,` \

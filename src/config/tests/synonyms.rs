@@ -186,15 +186,15 @@ fn help_for_huge_numbers_is_their_maximum() {
         ),
         (
             format!("[limits]\nidle = {huge}"),
-            format!("{huge} is too large (the maximum is \"8760h\")"),
+            format!("{huge} is too large (the maximum is \"365d\")"),
         ),
         (
             "[limits]\nidle = 99999999999".into(),
-            "\"99999999999s\" is longer than a year (the maximum is \"8760h\")".into(),
+            "\"99999999999s\" is longer than a year (the maximum is \"365d\")".into(),
         ),
         (
             format!("[limits]\nidle = \"{huge}s\""),
-            format!("\"{huge}s\" is longer than a year (the maximum is \"8760h\")"),
+            format!("\"{huge}s\" is longer than a year (the maximum is \"365d\")"),
         ),
         (
             format!("[limits]\nmessage_from_client = \"{huge}GiB\""),

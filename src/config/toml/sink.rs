@@ -35,8 +35,9 @@ impl<'t> DiagnosticSink<'t> {
     /// Creates a sink that contains only the parser's errors.
     pub(crate) fn new(text: &'t str, known: &'t [String], syntax: &[SyntaxError]) -> Self {
         let by_start = |error: &SyntaxError| (error.0.start, error.clone());
-        // Of two errors at the same position, the one that the parser found first is the cause.
-        let syntax = syntax.iter().rev().map(by_start).collect();
+        // Of errors at the same position, a missing quote is the cause, or else what the parser found first.
+        let open = syntax.iter().filter(|(_, message)| source::is_open_string(message));
+        let syntax = syntax.iter().rev().chain(open).map(by_start).collect();
         Self {
             text,
             syntax,

@@ -100,12 +100,31 @@ pub(crate) fn select_errors(
     // The document does not have the intended structure, so other errors would be misleading. Of
     // several syntax errors in one line, only the first is useful.
     let mut all = all.to_vec();
-    all.sort_by_key(|(span, _)| span.start);
+    all.sort_by_key(|(span, message)| (span.start, !is_open_string(message)));
+    drop_consequences(&mut all);
     all.dedup_by(|(later, _), (earlier, _)| {
         text.get(earlier.start..later.start).is_some_and(|between| !between.contains('\n'))
     });
     let foreign = foreign_block(text, &mut all);
     foreign.into_iter().chain(all.iter().map(|error| diagnostic(text, error))).collect()
+}
+
+/// Removes the errors that a missing quote in a list or inline table causes after it: everything that follows is
+/// read as part of the list.
+fn drop_consequences(errors: &mut Vec<SyntaxError>) {
+    let Some(first) = errors.iter().position(|(_, message)| is_open_string(message)) else {
+        return;
+    };
+    let mut index = 0;
+    errors.retain(|(_, message)| {
+        index += 1;
+        index <= first + 1 || !IN_OPEN_LIST.iter().any(|start| message.starts_with(start))
+    });
+}
+
+/// Whether the message is that of a string without its closing quote.
+pub(crate) fn is_open_string(message: &str) -> bool {
+    UNCLOSED.contains(&message)
 }
 
 /// Replaces the errors of lines that are no TOML at all by one for all of them, if they are in the format of
@@ -190,7 +209,7 @@ pub(crate) fn syntax_problem(text: &str, (span, message): &SyntaxError) -> Probl
             .help("a key may appear once in its table, and a table has one header"),
         UNQUOTED if raw.is_empty() => Problem::new("the value is missing"),
         UNQUOTED => Problem::new("text must be in double quotes").help(format!("write \"{raw}\"")),
-        UNCLOSED => Problem::new("the closing quote is missing"),
+        open if is_open_string(open) => Problem::new("the closing quote is missing"),
         other if other.starts_with(NO_COMMA) => Problem::new(other)
             .help("separate the values with commas, or close the list above with ]"),
         other => Problem::new(other.trim_end_matches(", expected nothing")),
@@ -211,7 +230,16 @@ const NO_COMMA: &str = "missing comma between array elements";
 /// The beginnings of those about a line without `key = value`.
 const NO_TOML: [&str; 3] =
     ["key with no value", "invalid key-value pair, expected key", "invalid unquoted key"];
-const UNCLOSED: &str = "invalid basic string, expected `\"`";
+const UNCLOSED: [&str; 2] =
+    ["invalid basic string, expected `\"`", "invalid literal string, expected `'`"];
+/// The beginnings of those about what follows in a list or inline table that is not closed.
+const IN_OPEN_LIST: [&str; 5] = [
+    NO_COMMA,
+    "missing comma between key-value pairs",
+    "missing key for inline table element",
+    "unclosed array",
+    "unclosed inline table",
+];
 
 #[cfg(test)]
 mod tests {

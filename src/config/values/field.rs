@@ -104,7 +104,10 @@ impl TomlValue for HeaderField {
             let problem = Problem::new(format!("\"{text}\" has no colon"));
             return Err(match text.split_once(['=', ' ']) {
                 Some((name, content)) if is_name(name.trim()) => {
-                    problem.help(format!("write \"{}: {}\"", name.trim(), content.trim()))
+                    let read = field_name(name.trim(), "X-Env: prod").ok();
+                    read.and_then(|name| protected(&name)).unwrap_or_else(|| {
+                        problem.help(format!("write \"{}: {}\"", name.trim(), content.trim()))
+                    })
                 }
                 Some(_) | None => problem.help("write name and value, as in \"X-Env: prod\""),
             });
@@ -208,3 +211,19 @@ const SET_FOR_BACKENDS: &str = "tidegate sets it for backends";
 const REQUEST_ID: &str = "x-request-id";
 /// Maximum length of a name in `Via`.
 const VIA_BYTES_MAX: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_colon_is_suggested_for_a_field_that_cannot_be_set() {
+        let error =
+            |text: &str| HeaderField::read(&DeValue::String(text.into())).unwrap_err().to_string();
+        assert!(error("X-Env prod").contains("write \"X-Env: prod\""), "{}", error("X-Env prod"));
+        for text in ["Upgrade websocket", "Sec-WebSocket-Version=13", "Connection close"] {
+            let (name, _) = text.split_once([' ', '=']).unwrap();
+            assert_eq!(error(text), error(&format!("{name}: x")));
+        }
+    }
+}

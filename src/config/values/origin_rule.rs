@@ -85,9 +85,7 @@ impl OriginRule {
                 Err(OriginError::Path) if scheme_of(&text).is_some_and(is_web_scheme) => {
                     ("a path", without_path(&text))
                 }
-                Err(OriginError::NoScheme) if text.contains(['.', ':']) => {
-                    ("no scheme", format!("https://{}", without_path(&text)))
-                }
+                Err(OriginError::NoScheme) if !text.is_empty() => ("no scheme", meant(&text)),
                 Ok(_) | Err(_) => return None,
             },
             Self::Any
@@ -100,8 +98,20 @@ impl OriginRule {
         };
         Some(format!(
             "browsers never send an origin with {what}, so this admits only clients that send \
-             exactly \"{text}\"; to admit pages, write \"{page}\""
+             exactly \"{text}\"; to admit {}, write \"{page}\"",
+            if page == "missing" { "clients that send none" } else { "pages" }
         ))
+    }
+}
+
+/// What an entry without a scheme probably stands for.
+fn meant(text: &str) -> String {
+    match text.trim_matches('\'').to_ascii_lowercase().as_str() {
+        "self" => "same-origin".to_owned(),
+        "any" | "all" | "everyone" => "*".to_owned(),
+        "none" => "missing".to_owned(),
+        "localhost" => "http://localhost".to_owned(),
+        _ => format!("https://{}", without_path(text)),
     }
 }
 

@@ -1,7 +1,6 @@
 //! Sizes, durations and rates. Each is one whole number and one unit, and the unit is never
 //! assumed: sizes are `"64KiB"` (`B`, `KiB`, `MiB`, `GiB`; not the ambiguous `MB`), durations
-//! `"30s"` (`ms`,
-//! `s`, `m`, `h`), rates `"20/s"` or `"64KiB/s"`.
+//! `"30s"` (`ms`, `s`, `m`, `h`, `d`), rates `"20/s"` or `"64KiB/s"`.
 
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -74,7 +73,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, Problem> {
     })?;
     let quantity = quantity.ok_or_else(|| too_long(text))?;
     let millis = quantity.scale(&TIME_UNITS).map_err(|problem| match problem {
-        QuantityError::Unit => quantity.unknown_time_unit(),
+        QuantityError::Unit => quantity.unknown_time_unit(&TIME_UNITS, "30s"),
         QuantityError::Overflow => too_long(text),
     })?;
     match millis {
@@ -94,8 +93,7 @@ pub fn parse_long_duration(text: &str) -> Result<Duration, Problem> {
     let quantity = Quantity::parse(text, "duration", "1y")?;
     let quantity = quantity.ok_or_else(|| longer_than_ten_years(text))?;
     let seconds = quantity.scale(&LONG_UNITS).map_err(|problem| match problem {
-        QuantityError::Unit => Problem::new(format!("\"{}\" is not a unit of time", quantity.unit))
-            .help("the units are s, m, h, d and y, as in \"1y\""),
+        QuantityError::Unit => quantity.unknown_time_unit(&LONG_UNITS, "1y"),
         QuantityError::Overflow => longer_than_ten_years(text),
     })?;
     match seconds {
@@ -291,30 +289,30 @@ impl<'t> Quantity<'t> {
         }
     }
 
-    fn unknown_time_unit(&self) -> Problem {
+    /// `units` are those that are possible, and `example` has one of them.
+    fn unknown_time_unit(&self, units: &[(&str, u64)], example: &str) -> Problem {
         let digits = self.digits;
         let unit = self.unit.trim();
         if unit.is_empty() {
             return Problem::new(format!("\"{digits}\" has no unit"))
                 .help(format!("write \"{digits}s\" for seconds"));
         }
+        let problem = Problem::new(format!("\"{unit}\" is not a unit of time"));
         let meant = match unit.to_ascii_lowercase().as_str() {
             "ms" | "msec" | "millis" | "milliseconds" => "ms",
             "s" | "sec" | "secs" | "second" | "seconds" => "s",
             "min" | "mins" | "minute" | "minutes" | "m" => "m",
             "h" | "hr" | "hrs" | "hour" | "hours" => "h",
-            "d" | "day" | "days" if (1..=MILLIS_MAX / DAY_MILLIS).contains(&self.number) => {
-                let hours = show_duration(Duration::from_millis(self.number * DAY_MILLIS));
-                return Problem::new(format!("\"{unit}\" is not a unit of time"))
-                    .help(format!("write \"{hours}\""));
-            }
-            _ => {
-                return Problem::new(format!("\"{unit}\" is not a unit of time"))
-                    .help("the units are ms, s, m and h, as in \"30s\"");
-            }
+            "d" | "day" | "days" => "d",
+            "y" | "yr" | "year" | "years" => "y",
+            _ => "",
         };
-        Problem::new(format!("\"{}\" is not a unit of time", self.unit))
-            .help(format!("write \"{digits}{meant}\""))
+        if units.iter().any(|(name, _)| *name == meant) {
+            return problem.help(format!("write \"{digits}{meant}\""));
+        }
+        let names: Vec<&str> = units.iter().map(|(name, _)| *name).collect();
+        let (last, others) = names.split_last().unwrap_or((&"s", &[]));
+        problem.help(format!("the units are {} and {last}, as in \"{example}\"", others.join(", ")))
     }
 }
 
@@ -327,7 +325,8 @@ const SIZE_UNITS: [(&str, u64); 4] =
     [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 const SIZE_MAX: u64 = (1 << 63) - 1;
 /// Units in milliseconds.
-const TIME_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
+const TIME_UNITS: [(&str, u64); 5] =
+    [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", DAY_MILLIS)];
 /// Units in seconds. A year has 365 days, as in most policies of browsers.
 const LONG_UNITS: [(&str, u64); 5] =
     [("s", 1), ("m", 60), ("h", 3600), ("d", 24 * 3600), ("y", 365 * 24 * 3600)];

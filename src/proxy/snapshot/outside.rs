@@ -6,10 +6,11 @@ use std::sync::Arc;
 use rustls::server::ProducesTickets;
 
 use crate::acme::state::AcmeState;
-use crate::config::settings::Settings;
 use crate::config::settings::pool::PoolSettings;
+use crate::config::settings::{RouteSettings, Settings};
 use crate::config::toml::late_diagnostic::LateDiagnostic;
 use crate::config::trusted_proxies::TrustedProxies;
+use crate::config::values::patterns::HostPattern;
 use crate::downstream::error_pages::ErrorPages;
 use crate::proxy::capacity::Capacity;
 use crate::sys::clock::wall;
@@ -106,10 +107,28 @@ pub fn uncovered(settings: &Settings, certs: &CertTable) -> Uncovered {
         return Uncovered::default();
     }
     let mut found = certs.uncovered(&settings.routes);
+    for of in found.faults.iter_mut().chain(&mut found.warnings) {
+        if let Some(why) = why_not_ordered(settings, &of.key) {
+            of.problem.push_str(why);
+        }
+    }
     if listeners.any(|listener| !listener.tls && listener.redirect.is_none()) {
         found.warnings.append(&mut found.faults);
     }
     found
+}
+
+/// Why `[acme]` orders nothing for the route with this key, which nothing covers.
+fn why_not_ordered(settings: &Settings, key: &str) -> Option<&'static str> {
+    settings.acme.as_ref()?;
+    let of_key = |(index, _): &(usize, &RouteSettings)| key == format!("route[{index}].host");
+    let (_, route) = settings.routes.iter().enumerate().find(of_key)?;
+    Some(match route.host {
+        HostPattern::Subdomains(_) => {
+            "; [acme] orders a wildcard only with challenge = \"dns-01\" and dns_hook = \"/path/of/a/program\""
+        }
+        HostPattern::Exact(_) | HostPattern::Any => "; [acme] orders none for an IP address",
+    })
 }
 
 /// The terminator; absent if no listener uses TLS.
@@ -128,4 +147,32 @@ pub fn tls_terminator(
     TlsTerminator::new(certs, ticketer.clone(), acme.map(|acme| acme.answers.clone()))
         .map(Some)
         .map_err(|error| LateDiagnostic { key: "listener".into(), problem: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_that_are_not_ordered_have_a_reason() {
+        let route = |host: &str| {
+            format!(
+                "[[route]]\nhost = \"{host}\"\norigins = [\"missing\"]\nbackends = [\"127.0.0.1:9\"]\n"
+            )
+        };
+        let problems = |table: &str| {
+            let listener = "[[listener]]\naddress = \"127.0.0.1:0\"\n";
+            let text = [listener, table, &route("*.example.com"), &route("192.0.2.1")].concat();
+            let settings = Settings::parse(&text, "proxy.toml").unwrap();
+            let faults = uncovered(&settings, &CertTable::default()).faults;
+            [0, 1].map(|index: usize| faults[index].problem.clone())
+        };
+        let [wildcard, address] = problems("[acme]\naccept_terms = true\n");
+        assert!(wildcard.contains("[acme]") && wildcard.contains("dns-01"), "{wildcard}");
+        assert!(wildcard.contains("dns_hook"), "{wildcard}");
+        assert!(address.ends_with("[acme] orders none for an IP address"), "{address}");
+        for other in problems("[[certificate]]\nchain = \"c\"\nkey = \"k\"\n") {
+            assert!(!other.contains("acme"), "{other}");
+        }
+    }
 }

@@ -83,3 +83,28 @@ async fn check_and_start_name_unusable_hook_and_folder() {
         assert_eq!(record["message"], "configuration warning", "{record}");
     }
 }
+
+#[tokio::test]
+async fn check_warns_about_what_a_public_ca_cannot_do() {
+    let bed = AcmeBed::new().await;
+    let config = bed.config("").replace("127.0.0.1:0\"\nhttp2", "127.0.0.1:8443\"\nhttp2");
+    let config = config.replace("\"a.example\"", "\"chat.local\"");
+    let config = config.replacen(&bed.ca.directory(), "letsencrypt", 1);
+    let folder = TempDir::new();
+    folder.write("proxy.toml", &config);
+    let output = Command::new("timeout")
+        .args(["20", TIDEGATE, "check", "--config", "proxy.toml"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    for words in [
+        "acme.accept_terms: for the challenge",
+        "connects to port 443",
+        "route[0].host: ",
+        "for chat.local,",
+    ] {
+        assert!(text.contains(words), "{words} is not in {text}");
+    }
+}

@@ -151,12 +151,19 @@ fn probable_mistakes_are_warned_about() {
         ("chat.example.com", "https://chat.example.com"),
         ("192.168.1.9:8080/x", "https://192.168.1.9:8080"),
         ("wss://a.b:1", "https://a.b:1"),
+        ("self", "same-origin"),
+        ("'self'", "same-origin"),
+        ("any", "*"),
+        ("all", "*"),
+        ("none", "missing"),
+        ("localhost", "http://localhost"),
+        ("arduino", "https://arduino"),
     ] {
         let warning = OriginRule::parse(text).unwrap().warning().unwrap();
         assert!(warning.contains(&format!("exactly \"{text}\"")), "{warning}");
         assert!(warning.ends_with(&format!("write \"{page}\"")), "{warning}");
     }
-    for text in ["*", "null", "https://a.b", "", "file://", "app://.", "app://*", "arduino"] {
+    for text in ["*", "null", "https://a.b", "", "file://", "app://.", "app://*"] {
         assert_eq!(OriginRule::parse(text).unwrap().warning(), None, "{text}");
     }
 }
