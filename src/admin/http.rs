@@ -124,11 +124,10 @@ async fn respond(
     }
     match path {
         "/healthz" => typed(JSON, healthz(&admin.state)),
-        "/readyz" if admin.state.serves_new_clients() => text(StatusCode::OK, "ready\n"),
-        "/readyz" if admin.state.snapshot().awaits_certificate() => {
-            text(StatusCode::SERVICE_UNAVAILABLE, "unready: no certificate has been issued yet\n")
-        }
-        "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "unready\n"),
+        "/readyz" => match admin.state.unready_cause() {
+            None => text(StatusCode::OK, "ready\n"),
+            Some(cause) => text(StatusCode::SERVICE_UNAVAILABLE, format!("unready: {cause}\n")),
+        },
         "/metrics" | "/status" | "/status.json" if !permit.start_document() => {
             text(StatusCode::SERVICE_UNAVAILABLE, DOCUMENTS_BUSY)
         }

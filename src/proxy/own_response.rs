@@ -18,7 +18,7 @@ pub(super) fn own_response(
 ) -> Option<Response<Body>> {
     if health_path.is_some_and(|health| health == path) {
         // It shows readiness and nothing else.
-        return Some(match state.serves_new_clients() {
+        return Some(match state.unready_cause().is_none() {
             true => text(StatusCode::OK, "ok\n"),
             false => text(StatusCode::SERVICE_UNAVAILABLE, "unready\n"),
         });

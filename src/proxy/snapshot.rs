@@ -328,6 +328,23 @@ impl Snapshot {
         states
     }
 
+    /// Why there is no backend for new tunnels; `None` if there is one.
+    pub fn unavailable_cause(&self) -> Option<&'static str> {
+        if self.backends().any(|backend| backend.is_available()) {
+            return None;
+        }
+        let is_all = |is: fn(&Arc<Backend>) -> bool| self.backends().all(|backend| is(&backend));
+        Some(if is_all(|backend| backend.state() == BackendState::Drained) {
+            "every backend is drained"
+        } else if is_all(|backend| backend.lookup_failure().is_some()) {
+            "no name of a backend resolves"
+        } else if is_all(|backend| backend.state() != BackendState::Drained) {
+            "every backend is down"
+        } else {
+            "every backend is down or drained"
+        })
+    }
+
     /// Every backend of every route.
     pub fn backends(&self) -> impl Iterator<Item = Arc<Backend>> {
         self.route_list.iter().flat_map(|route| route.pool.backends())

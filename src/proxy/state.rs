@@ -159,14 +159,23 @@ impl ProxyState {
         self.phase() == Phase::Running && !self.admin_drain.is_draining()
     }
 
-    /// Whether the process admits new tunnels, has a valid certificate, and at least one backend is neither
-    /// down nor drained.
-    pub fn serves_new_clients(&self) -> bool {
+    /// Why new clients would not be served; `None` if the process admits new tunnels, has a valid certificate, and at
+    /// least one backend is neither down nor drained. Says nothing about names: anyone may read it.
+    pub fn unready_cause(&self) -> Option<&'static str> {
         let snapshot = self.snapshot();
-        self.is_ready()
-            && !snapshot.awaits_certificate()
-            && !snapshot.has_expired(wall())
-            && snapshot.backend_states().values().any(|state| state.is_available())
+        if self.phase() != Phase::Running {
+            return Some("the process is shutting down");
+        }
+        if self.admin_drain.is_draining() {
+            return Some("everything is drained");
+        }
+        if snapshot.awaits_certificate() {
+            return Some("no certificate has been issued yet");
+        }
+        if snapshot.has_expired(wall()) {
+            return Some("every certificate has expired");
+        }
+        snapshot.unavailable_cause()
     }
 
     /// Sets the lifecycle phase. Phases only advance.

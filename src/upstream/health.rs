@@ -59,6 +59,8 @@ struct HealthState {
     tried_at: Option<Instant>,
     /// Failed attempts since the last success.
     failures: u32,
+    /// Why the last of them failed.
+    cause: Option<Box<str>>,
     /// When an attempt succeeded after the backend had been ejected.
     recovered_at: Option<Instant>,
 }
@@ -70,6 +72,20 @@ impl Health {
             HealthState { tried_at: None, .. } => BackendState::Untried,
             HealthState { failures: 0, .. } => BackendState::Up,
             HealthState { .. } => BackendState::Down,
+        }
+    }
+
+    /// The number of failed attempts since the last success, and why the last one failed, as far as known.
+    pub fn failures(&self) -> (u32, Option<Box<str>>) {
+        let state = self.lock();
+        (state.failures, state.cause.clone())
+    }
+
+    /// Keeps the cause of the last failure, unless an attempt has succeeded since.
+    pub fn set_cause(&self, cause: String) {
+        let mut state = self.lock();
+        if state.failures > 0 {
+            state.cause = Some(cause.into());
         }
     }
 
@@ -118,7 +134,7 @@ impl Health {
             self.has_recovered.store(true, Ordering::Relaxed);
             self.is_ejected.store(false, Ordering::Relaxed);
         }
-        (state.tried_at, state.failures) = (Some(now), 0);
+        (state.tried_at, state.failures, state.cause) = (Some(now), 0, None);
         was_ejected
     }
 
@@ -150,6 +166,20 @@ mod tests {
         assert_eq!(health.state(), BackendState::Down);
         assert_eq!(health.probe_due(now + SECOND), None);
         assert_eq!(health.probe_due(now + 2 * SECOND), Some(now));
+    }
+
+    #[test]
+    fn cause_is_that_of_the_last_failure() {
+        let (health, now) = (Health::default(), Instant::now());
+        health.set_cause("late".to_owned());
+        assert_eq!(health.failures(), (0, None));
+        for cause in ["connection refused", "timed out"] {
+            health.record_failure(now, now);
+            health.set_cause(cause.to_owned());
+        }
+        assert_eq!(health.failures(), (2, Some("timed out".into())));
+        health.record_success(now);
+        assert_eq!(health.failures(), (0, None));
     }
 
     // Requirements: BM25.

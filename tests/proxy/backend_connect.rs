@@ -229,6 +229,14 @@ async fn failed_backend_is_down_until_it_accepts() {
     assert_eq!(explained["reason"], "no_backend");
     let shown = explained.to_string();
     assert!(shown.contains("all are down; a request would still try"), "{shown}");
+    assert!(shown.contains(", down: connection refused, "), "{shown}");
+    let problem = |status: &Value| status["pools"][0]["backends"][0]["problem"].clone();
+    let status = proxy.status("the cause", |status| problem(status).is_string()).await;
+    let problem = problem(&status).as_str().unwrap().to_owned();
+    assert!(
+        problem.starts_with("connection refused, ") && problem.ends_with(" in a row"),
+        "{problem}"
+    );
 
     let listener = refusing.listen();
     let (mut probe, _) = within_timeout("a probe", listener.accept()).await.unwrap();

@@ -285,6 +285,8 @@ async fn valid_certificate_restores_readiness() {
     let state = async || (get(admin, "/readyz").await.0.status, get(admin, "/healthz").await.0);
     let (ready, health) = state().await;
     assert_eq!((ready, health.status), (503, 200));
+    let (_, body) = get(admin, "/readyz").await;
+    assert_eq!(body, b"unready: every certificate has expired\n");
     let (_, chain, key) = generate_certificate(-1, 80);
     folder.write("own.pem", chain);
     folder.write("own-key.pem", key);

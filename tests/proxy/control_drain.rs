@@ -87,7 +87,8 @@ async fn full_drain_can_be_undone() {
     assert_eq!(get(admin, "/healthz").await.0.status, 200);
     // A drain survives a reload.
     bed.proxy.reload().await;
-    assert_eq!(get(admin, "/readyz").await.0.status, 503);
+    let (response, body) = get(admin, "/readyz").await;
+    assert_eq!((response.status, &body[..]), (503, &b"unready: everything is drained\n"[..]));
     bed.proxy.command(undrain(json!("all"))).await;
     assert_eq!(get(admin, "/readyz").await.0.status, 200);
     let (mut client, mut backend) = bed.open().await;

@@ -5,6 +5,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
+use crate::support::control::CONTROL;
 use crate::support::{
     Backend, Client, HANDSHAKE, Proxy, TestBed, assert_relays, close_normally, get, read_body,
     read_head, read_response, read_to_end, reset, route, wire, within_timeout,
@@ -88,7 +89,8 @@ async fn readyz_follows_drain_and_backends() {
     bed.proxy.reload_with(&alive, "127.0.0.66:1").await;
     assert_eq!(get(admin, "/readyz").await.0.status, 200);
     assert_eq!(bed.client.request(HANDSHAKE.as_bytes()).await.status, 503);
-    assert_eq!(get(admin, "/readyz").await.0.status, 503);
+    let (response, body) = get(admin, "/readyz").await;
+    assert_eq!((response.status, &body[..]), (503, &b"unready: every backend is down\n"[..]));
     assert_eq!(bed.proxy.health().await["backends"]["down"], 1);
     bed.proxy.reload_with("127.0.0.66:1", &alive).await;
     assert_eq!(get(admin, "/readyz").await.0.status, 200);
@@ -269,4 +271,31 @@ async fn two_hundred_concurrent_tunnels_relay() {
     let ended = proxy.outcomes();
     assert_eq!(ended.len(), 200);
     assert!(ended.iter().all(|record| record["end"] == "client_closed"));
+}
+
+#[tokio::test]
+async fn name_without_an_address_is_the_cause_everywhere() {
+    let backend = "127.0.0.1:9".parse().unwrap();
+    let config =
+        format!("{}{CONTROL}", route(&[backend], "")).replace("127.0.0.1:9", "nothing.invalid:9");
+    let proxy = Proxy::start(&config).await;
+    let admin = proxy.admin().await;
+    within_timeout("the lookup to fail", async {
+        loop {
+            let (response, body) = get(admin, "/readyz").await;
+            if (response.status, &body[..])
+                == (503, &b"unready: no name of a backend resolves\n"[..])
+            {
+                return;
+            }
+        }
+    })
+    .await;
+    let explain = serde_json::json!({"command": "explain", "url": "ws://localhost/"});
+    let explained = proxy.command(explain).await;
+    assert_eq!(
+        (&explained["admitted"], &explained["reason"]),
+        (&false.into(), &"no_backend".into())
+    );
+    assert!(explained.to_string().contains("the name does not resolve: "), "{explained}");
 }

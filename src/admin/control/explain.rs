@@ -305,7 +305,7 @@ impl ExplainTrail {
             order.first().map_or_else(String::new, show),
             of_pool.unwrap_or_default()
         );
-        if !order.iter().any(|backend| backend.state().is_available()) {
+        if !order.iter().any(|backend| backend.is_available()) {
             self.fail("backend", format!("all are down; a request would still try {result}"), key);
             return Err(RejectReason::NoBackend);
         }

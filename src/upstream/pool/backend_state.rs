@@ -55,18 +55,34 @@ impl Backend {
             let left = ejection.until.saturating_duration_since(Instant::now()).as_secs() + 1;
             return Some(format!("ejected for another {left}s: {}", ejection.cause));
         }
-        let text = match self.health.is_ejected() {
-            true => "connection attempts failed in a row; it is tried last until one succeeds",
-            false if self.shown_state() == BackendState::Down => {
-                "the last connection attempt failed"
-            }
-            false => {
-                let (clients, cause) = self.responses.failing_handshakes(Instant::now())?;
-                let of = if clients == 1 { "1 client" } else { &format!("{clients} clients") };
-                return Some(format!("the last handshakes of {of} failed: {cause}"));
-            }
-        };
-        Some(text.to_owned())
+        if let Some(cause) = self.lookup_failure() {
+            return Some(cause);
+        }
+        let (failures, cause) = self.health.failures();
+        if failures == 0 || self.shown_state() != BackendState::Down {
+            let (clients, cause) = self.responses.failing_handshakes(Instant::now())?;
+            let of = if clients == 1 { "1 client" } else { &format!("{clients} clients") };
+            return Some(format!("the last handshakes of {of} failed: {cause}"));
+        }
+        let cause = cause.as_deref().unwrap_or("the last connection attempt failed");
+        Some(match failures {
+            1 => cause.to_owned(),
+            _ => format!("{cause}, {failures} attempts in a row"),
+        })
+    }
+
+    /// Why nothing can be sent to it whatever its state: its name has no address, and looking it up failed.
+    pub fn lookup_failure(&self) -> Option<String> {
+        let listed = self.listed.as_ref().filter(|listed| listed.id == self.id)?;
+        if !listed.name.answer().is_empty() {
+            return None;
+        }
+        listed.name.failure()
+    }
+
+    /// Whether it counts as available to new tunnels.
+    pub fn is_available(&self) -> bool {
+        self.state().is_available() && self.lookup_failure().is_none()
     }
 
     /// Records an accepted connection, and logs that an ejected backend is back.
@@ -81,6 +97,7 @@ impl Backend {
     pub fn record_failure(&self, started: Instant, error: &dyn fmt::Display) {
         self.counts.connect_failures.inc();
         let is_ejected = self.health.record_failure(started, Instant::now());
+        self.health.set_cause(error.to_string());
         backend_connect_failed(&self.id, &self.counts.route.name, error, is_ejected);
     }
 
