@@ -239,7 +239,7 @@ pub struct FrameEvent {
 pub struct Explanation {
     /// The checks in the order in which a handshake passes them.
     pub steps: Vec<ExplainStep>,
-    /// Whether the handshake would be admitted in the current state.
+    /// Whether the handshake would be admitted in the current state, if the assumptions of the steps are true.
     pub admitted: bool,
     /// HTTP status of the rejection.
     pub status: Option<u16>,
@@ -278,6 +278,9 @@ pub struct ReloadResult {
     /// Differences between the old and the new configuration.
     pub changes: Vec<Change>,
 }
+    /// What must be true for this check to pass, and is not known here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assumption: Option<String>,
 
 /// One difference between two configurations.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

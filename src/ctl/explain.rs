@@ -15,7 +15,12 @@ pub fn explain(output: &Output, request: &ControlRequest) -> Result<(), CommandF
         let columns = [("CHECK", Align::Left), ("", Align::Left), ("RESULT", Align::Left)];
         let mut table = TextTable::new(&columns);
         for step in &explanation.steps {
-            let passed = if step.passed { "ok" } else { "NO" }.to_owned();
+            let passed = match (step.passed, &step.assumption) {
+                (true, None) => "ok",
+                (true, Some(_)) => "??",
+                (false, _) => "NO",
+            };
+            let passed = passed.to_owned();
             let key = step.key.as_deref().map(|key| format!("  ({key})")).unwrap_or_default();
             table.push([step.check.clone(), passed, format!("{}{key}", step.result)]);
         }
@@ -25,7 +30,11 @@ pub fn explain(output: &Output, request: &ControlRequest) -> Result<(), CommandF
 
 fn verdict(explanation: &Explanation) -> String {
     if explanation.admitted {
-        return "=> the handshake would be admitted".to_owned();
+        let assumptions = explanation.steps.iter().filter_map(|step| step.assumption.as_deref());
+        return match assumptions.map(sanitize).collect::<Vec<_>>().join(" and ") {
+            none if none.is_empty() => "=> the handshake would be admitted".to_owned(),
+            all => format!("=> the handshake would be admitted if {all}"),
+        };
     }
     let status = explanation.status.map(|status| format!(" with {status}")).unwrap_or_default();
     let reason = explanation.reason.as_deref().map(|reason| format!(": {}", sanitize(reason)));

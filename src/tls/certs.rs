@@ -10,6 +10,7 @@ pub(crate) mod kept;
 pub(crate) mod ordered;
 pub mod ordered_cert;
 pub(crate) mod pair;
+pub(crate) mod shown;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -183,12 +184,6 @@ impl CertTable {
             (_, None) => true,
             (None, Some(_)) => false,
         }
-    }
-
-    /// The first DNS name of the certificate that is selected for `host`; empty if it has none.
-    pub fn name_shown_for(&self, host: &str) -> Option<String> {
-        self.find(Some(host))
-            .map(|key| chain::names(&key.cert).into_iter().next().unwrap_or_default())
     }
 
     fn insert(

@@ -194,6 +194,8 @@ async fn explain_names_the_deciding_check() {
     let good = explain("wss://chat.example.com/ws", Some("https://chat.example.com"));
     let received = proxy.command(good.clone()).await;
     assert_eq!(received["admitted"], true, "{received:#}");
+    // No listener is on port 443.
+    assert_eq!(received["steps"][0]["assumption"], "another proxy forwards port 443");
     let steps = received["steps"].to_string();
     for part in ["198.51.100.7", "\\\"chat\\\"", &mock.address().to_string(), "limits.idle = 1h"] {
         assert!(steps.contains(part), "{part}: {steps}");

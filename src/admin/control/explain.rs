@@ -20,7 +20,9 @@ use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
 use crate::reject::RejectReason;
 use crate::reject::drop_reason::DropReason;
+use crate::sys::clock::wall;
 use crate::telemetry::metrics::chosen_by::ChosenBy;
+use crate::tls::certs::shown::ShownCertificate;
 use crate::upstream::choice::key::ChoiceKey;
 use crate::upstream::connect_error::ConnectError;
 use crate::upstream::pool::Backend;
@@ -61,7 +63,7 @@ struct ExplainTrail(Vec<ExplainStep>);
 impl ExplainTrail {
     fn pass(&mut self, check: &str, result: impl Into<String>, key: Option<String>) {
         let (check, result) = (check.to_owned(), result.into());
-        self.0.push(ExplainStep { check, result, key, passed: true });
+        self.0.push(ExplainStep { check, result, key, passed: true, assumption: None });
     }
 
     fn fail(&mut self, check: &str, result: impl Into<String>, key: Option<String>) {
@@ -169,11 +171,10 @@ impl ExplainTrail {
                 return Err(ExplainEnd::BeforeHttp("listener"));
             }
             (true, true) => {
-                let result = format!(
-                    "none on port {}; assuming that another proxy forwards this port",
-                    request.port
-                );
-                self.pass("listener", result, key);
+                self.pass("listener", format!("none on port {}", request.port), key);
+                if let Some(last) = self.0.last_mut() {
+                    last.assumption = Some(format!("another proxy forwards port {}", request.port));
+                }
             }
         }
         Ok(matching().next().copied())
@@ -185,18 +186,21 @@ impl ExplainTrail {
         request: &HypotheticalRequest,
     ) -> Result<(), ExplainEnd> {
         let (true, Some(tls)) = (request.secure, &snapshot.tls) else { return Ok(()) };
-        match tls.certs().name_shown_for(&request.host) {
-            Some(name) if name.is_empty() => {
-                self.pass("certificate", "a certificate without names", None)
+        let result = match tls.certs().shown_for(&request.host, wall() as u64) {
+            ShownCertificate::Valid(name) => {
+                self.pass("certificate", name, None);
+                return Ok(());
             }
-            Some(name) => self.pass("certificate", name.to_owned(), None),
-            None => {
-                let result = "none covers this host and none is the default; TLS fails";
-                self.fail("certificate", result, Some("certificate.chain".into()));
-                return Err(ExplainEnd::BeforeHttp("tls_failed"));
+            ShownCertificate::Invalid(problem) => problem,
+            ShownCertificate::NotIssued => {
+                "it has not been issued yet; see `tidegate ctl certs`".to_owned()
             }
-        }
-        Ok(())
+            ShownCertificate::None => {
+                "none covers this host and none is the default; TLS fails".to_owned()
+            }
+        };
+        self.fail("certificate", result, Some("certificate.chain".into()));
+        Err(ExplainEnd::BeforeHttp("tls_failed"))
     }
 
     fn drain(&mut self, state: &ProxyState, route: &Route) -> Result<(), RejectReason> {
