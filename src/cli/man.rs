@@ -256,7 +256,8 @@ The configuration is invalid; standard error lists every error.
 const CTL_EXIT_STATUS: &str = r#".SH "EXIT STATUS"
 .TP
 .B 0
-Success.
+The command was carried out, also if there was nothing to do: no tunnel matches, or nothing is drained.
+\fBexplain\fR has answered, whatever the answer.
 .TP
 .B 1
 The command failed or was rejected; standard error has the reason.

@@ -12,6 +12,7 @@ use std::fmt;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use ws::CloseCode;
 
 /// One command of an operator. Each variant names the type of a successful response.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -246,6 +247,19 @@ pub struct CloseRequest {
     pub reason: Option<String>,
 }
 
+/// A close code that an operator may choose.
+///
+/// # Errors
+/// The number cannot be sent; names those that can.
+pub fn close_code(number: u16) -> Result<CloseCode, String> {
+    // Chromium treats a Close frame with code 1014 as a protocol error.
+    CloseCode::new(number).filter(|_| number != 1014).ok_or_else(|| {
+        format!(
+            "{number} cannot be sent as a close code; use 1000 to 1003, 1007 to 1013, or 3000 to 4999"
+        )
+    })
+}
+
 /// Human-readable suffix of another description: `, code 1008, "abuse"`.
 impl fmt::Display for CloseRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -329,6 +343,18 @@ mod tests {
             decode::<ControlRequest>(br#"{"command":"sessions","selection":{"clint":"::1"}}"#)
                 .is_err()
         );
+    }
+
+    #[test]
+    fn close_codes_are_those_that_the_message_names() {
+        for number in [1000, 1003, 1007, 1013, 3000, 4999] {
+            assert_eq!(close_code(number).map(CloseCode::get), Ok(number));
+        }
+        for number in [0, 999, 1004, 1005, 1006, 1014, 1015, 2999, 5000] {
+            let error = close_code(number).unwrap_err();
+            let range = "use 1000 to 1003, 1007 to 1013, or 3000 to 4999";
+            assert_eq!(error, format!("{number} cannot be sent as a close code; {range}"));
+        }
     }
 
     #[test]

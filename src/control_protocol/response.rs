@@ -154,6 +154,25 @@ pub struct DrainResult {
     pub deadline_ms: u64,
     /// Number of aborted tunnels; `None` while the drain is running.
     pub aborted: Option<usize>,
+    /// What happens to new tunnels until `undrain`.
+    #[serde(default)]
+    pub new_tunnels: NewTunnels,
+    /// The routes of a drained backend that have no other one, and reject new tunnels.
+    #[serde(default)]
+    pub rejecting_routes: Vec<String>,
+}
+
+/// What happens to new tunnels to what is drained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NewTunnels {
+    /// They are admitted as usual.
+    #[default]
+    Admitted,
+    /// They go to the other backends of their route, if it has any.
+    Elsewhere,
+    /// They are rejected.
+    Rejected,
 }
 
 /// Result of a weight change.
@@ -259,6 +278,9 @@ pub struct ExplainStep {
     pub key: Option<String>,
     /// Whether the handshake continues after this check.
     pub passed: bool,
+    /// What must be true for this check to pass, and is not known here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assumption: Option<String>,
 }
 
 /// The maintenance of a route after a change.
@@ -278,9 +300,6 @@ pub struct ReloadResult {
     /// Differences between the old and the new configuration.
     pub changes: Vec<Change>,
 }
-    /// What must be true for this check to pass, and is not known here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub assumption: Option<String>,
 
 /// One difference between two configurations.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

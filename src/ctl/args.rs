@@ -63,11 +63,12 @@ pub enum CtlCommand {
   tidegate ctl kill --client 192.0.2.7 --code 1008 --reason 'abuse'
   tidegate ctl kill --route chat --older 24h")]
     Kill(KillArgs),
-    /// Close tunnels gradually, and reject new ones.
+    /// Close tunnels gradually, and send new ones elsewhere or reject them.
     ///
     /// The closes are spread evenly over a window, so that clients do not all reconnect at once.
-    /// New tunnels to the backend or route, or all new tunnels with --all, are rejected until
-    /// `tidegate ctl undrain`. A drain by client or age rejects no new tunnels.
+    /// Until `tidegate ctl undrain`, new tunnels go to the other backends if a backend is drained, and are
+    /// rejected if there are none, if a route is drained, or with --all. A drain by client or age concerns no
+    /// new tunnels. The same drain given again replaces the first, for example to change its window.
     #[command(after_help = "Examples:
   tidegate ctl drain --backend 10.0.0.7:9001 --wait
   tidegate ctl drain --route chat --window 5m --rate 20/s

@@ -5,7 +5,7 @@ use super::output::{CommandFailure, Output};
 use super::table::sanitize;
 use super::tunnel_args::{DrainArgs, KillArgs};
 use crate::control_protocol::response::{
-    CanaryChanged, DrainResult, KillResult, MaintenanceChanged, WeightChanged,
+    CanaryChanged, DrainResult, KillResult, MaintenanceChanged, NewTunnels, WeightChanged,
 };
 use crate::control_protocol::{ControlRequest, DrainScope};
 
@@ -37,12 +37,12 @@ pub fn drain(output: &Output, drain: DrainArgs) -> Result<(), CommandFailure> {
     let pacing = drain.pacing();
     let DrainArgs { selection, all, close, wait, .. } = drain;
     let selection = selection.into_selection(Vec::new());
-    let note = if selection.is_scope() {
-        "; new tunnels are rejected until `tidegate ctl undrain`"
-    } else {
-        ""
+    let scope = match (&selection.route, &selection.backend) {
+        (_, Some(backend)) => format!("--backend {}", sanitize(backend)),
+        (Some(route), None) => format!("--route {}", sanitize(route)),
+        (None, None) => "--all".to_owned(),
     };
-    let show = |result| drain_result(result, note);
+    let show = |result| drain_result(&result, &scope);
     let request = ControlRequest::Drain { selection, all, pacing, close: close.into(), wait };
     if wait {
         // The proxy knows the duration, and the connection ends if it exits.
@@ -51,9 +51,9 @@ pub fn drain(output: &Output, drain: DrainArgs) -> Result<(), CommandFailure> {
     output.print(&request, show)
 }
 
-fn drain_result(result: DrainResult, note: &str) -> String {
-    let DrainResult { sessions, window_ms, deadline_ms, aborted } = result;
-    let tunnels = count(sessions as u64, "tunnel");
+fn drain_result(result: &DrainResult, scope: &str) -> String {
+    let DrainResult { sessions, window_ms, deadline_ms, aborted, .. } = *result;
+    let (tunnels, note) = (count(sessions as u64, "tunnel"), new_tunnels(result, scope));
     match aborted {
         Some(aborted) => format!("{tunnels} drained, {aborted} aborted{note}\n"),
         None if sessions == 0 => format!("no open tunnel matches{note}\n"),
@@ -66,6 +66,22 @@ fn drain_result(result: DrainResult, note: &str) -> String {
     }
 }
 
+/// What happens to new tunnels, and how that ends.
+fn new_tunnels(result: &DrainResult, scope: &str) -> String {
+    let routes: Vec<String> = result.rejecting_routes.iter().map(|name| sanitize(name)).collect();
+    let routes = routes.join(", ");
+    let what = match result.new_tunnels {
+        NewTunnels::Admitted => return String::new(),
+        NewTunnels::Elsewhere if routes.is_empty() => "go to the other backends".to_owned(),
+        NewTunnels::Elsewhere => {
+            format!("go to the other backends, and are rejected on routes without any ({routes}),")
+        }
+        NewTunnels::Rejected if routes.is_empty() => "are rejected".to_owned(),
+        NewTunnels::Rejected => "are rejected, as there is no other backend,".to_owned(),
+    };
+    format!("; new tunnels {what} until `tidegate ctl undrain {scope}`")
+}
+
 /// Admits new tunnels again.
 ///
 /// # Errors
@@ -73,12 +89,12 @@ fn drain_result(result: DrainResult, note: &str) -> String {
 /// As for [`Output::print`].
 pub fn undrain(output: &Output, scope: DrainScope) -> Result<(), CommandFailure> {
     output.print(&ControlRequest::Undrain { scope }, |scope: DrainScope| match scope {
-        DrainScope::All => "new tunnels are admitted again\n".to_owned(),
+        DrainScope::All => "new tunnels are admitted\n".to_owned(),
         DrainScope::Route(route) => {
-            format!("new tunnels are admitted again on route {}\n", sanitize(&route))
+            format!("new tunnels are admitted on route {}\n", sanitize(&route))
         }
         DrainScope::Backend(backend) => {
-            format!("new tunnels are admitted again to backend {}\n", sanitize(&backend))
+            format!("new tunnels are admitted to backend {}\n", sanitize(&backend))
         }
     })
 }

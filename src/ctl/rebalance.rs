@@ -17,6 +17,9 @@ pub fn rebalance(output: &Output, args: RebalanceArgs) -> Result<(), CommandFail
     if stop {
         let request = ControlRequest::StopRebalance { pool };
         return output.print(&request, |stopped: RebalanceStopped| {
+            if stopped.pools == 0 {
+                return "no rebalance was in progress\n".to_owned();
+            }
             let [pools, closed] = [(stopped.pools, "pool"), (stopped.closed, "tunnel")]
                 .map(|(n, of)| count(n as u64, of));
             format!("rebalance of {pools} stopped; {closed} closed before\n")

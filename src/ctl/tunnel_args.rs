@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use clap::{ArgGroup, Args};
-use ws::CLOSE_REASON_MAX;
+use ws::{CLOSE_REASON_MAX, CloseCode};
 
 use crate::config::values::units::{PerSecond, parse_duration};
-use crate::control_protocol::{CloseRequest, DrainPacing, DrainScope, Selection};
+use crate::control_protocol::{CloseRequest, DrainPacing, DrainScope, Selection, close_code};
 
 /// Options that select tunnels; a tunnel must match all of them.
 #[derive(Clone, Debug, Default, Args)]
@@ -96,7 +96,7 @@ impl DrainArgs {
 #[derive(Clone, Debug, Default, Args)]
 pub struct CloseArgs {
     /// Close with this code (RFC 6455 7.4).
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1000..=4999))]
+    #[arg(long, value_parser = code)]
     pub code: Option<u16>,
     /// Close with this reason, of at most 123 bytes.
     #[arg(long, value_name = "TEXT", value_parser = reason)]
@@ -158,6 +158,13 @@ fn millis(duration: Duration) -> u64 {
 
 fn required_selection(names: &'static [&'static str]) -> ArgGroup {
     ArgGroup::new("selection").args(names).required(true).multiple(true)
+}
+
+fn code(text: &str) -> Result<u16, String> {
+    let number = text
+        .parse()
+        .map_err(|_| "write a number of 1000 to 1003, 1007 to 1013, or 3000 to 4999".to_owned())?;
+    close_code(number).map(CloseCode::get)
 }
 
 fn reason(text: &str) -> Result<String, String> {

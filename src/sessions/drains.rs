@@ -33,12 +33,12 @@ impl RunningDrain {
 }
 
 impl RunningDrains {
-    /// Whether another drain can be started.
-    pub fn has_capacity(&self) -> bool {
-        self.lock().len() < RUNNING_MAX
+    /// Whether another drain of this selection can be started.
+    pub fn has_capacity_for(&self, selection: &Selection) -> bool {
+        self.lock().iter().filter(|running| running.selection != *selection).count() < RUNNING_MAX
     }
 
-    /// Starts a drain of the sessions; `None` if 16 drains are in progress.
+    /// Starts a drain of the sessions, in place of one of the same selection; `None` if 16 others are in progress.
     pub fn start(
         &self,
         selection: Selection,
@@ -46,6 +46,9 @@ impl RunningDrains {
         sessions: &[Arc<SessionHandle>],
     ) -> Option<JoinHandle<DrainOutcome>> {
         let mut running = self.lock();
+        for replaced in running.extract_if(.., |running| running.selection == selection) {
+            replaced.task.abort();
+        }
         if running.len() >= RUNNING_MAX {
             return None;
         }

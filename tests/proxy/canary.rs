@@ -121,3 +121,35 @@ async fn turns_stay_even_between_canary_requests() {
     let count = |name| found.matches(name).count();
     assert_eq!(["a", "b", "c", "d"].map(count), [4; 4], "{found}");
 }
+
+#[tokio::test]
+async fn only_pools_have_canaries() {
+    let (one, two) = (named("one").await, named("two").await);
+    let list = format!(
+        "{{ address = \"{}\", id = \"next\", canary = true }}, {{ address = \"{}\", id = \"steady\" }}",
+        one.address, two.address
+    );
+    let more = format!(
+        "[[route]]\nname = \"rest\"\nhost = \"rest.example\"\norigins = [\"*\"]\n\
+         backends = [\"{}\"]\n",
+        one.address
+    );
+    let proxy = Proxy::start(&(pool_of(&list, "[pool.canary]\nshare = \"25%\"\n") + &more)).await;
+    let canary = |pool: &str| json!({"command": "canary", "pool": pool, "share": "5%"});
+    let (kind, message) = proxy.command_error(canary("rest")).await;
+    assert_eq!(kind, "not_found");
+    assert!(message.starts_with("route \"rest\" lists its backends itself"), "{message}");
+    let (_, message) = proxy.command_error(canary("nowhere")).await;
+    assert!(
+        message.starts_with("unknown pool \"nowhere\"; known: ") && !message.contains("rest"),
+        "{message}"
+    );
+    // What each backend should have of the requests.
+    let status = proxy.command(json!({"command": "status"})).await;
+    let backends = status["pools"][0]["backends"].as_array().unwrap();
+    let expected: Vec<(&str, f64)> = backends
+        .iter()
+        .map(|of| (of["id"].as_str().unwrap(), of["expected_share"].as_f64().unwrap()))
+        .collect();
+    assert_eq!(expected, [("next", 0.25), ("steady", 0.75)]);
+}

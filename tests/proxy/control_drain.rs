@@ -53,6 +53,10 @@ async fn drained_backend_sends_clients_to_others() {
     let order = proxy.command(drain(select("backend", id.clone()), false));
     let (done, ()) = tokio::join!(order, closed);
     assert_eq!((&done["sessions"], &done["aborted"]), (&leaving.into(), &0.into()), "{done}");
+    assert_eq!(
+        (&done["new_tunnels"], &done["rejecting_routes"]),
+        (&"elsewhere".into(), &json!([]))
+    );
     for (client, backend) in &mut of_two {
         assert_relays(client, backend).await;
     }
@@ -61,7 +65,9 @@ async fn drained_backend_sends_clients_to_others() {
         two.accept().await;
     }
     proxy.command(undrain(json!({"backend": id}))).await;
-    assert_eq!(proxy.command_error(undrain(json!({"backend": id}))).await.0, "rejected");
+    // What is not drained needs no change.
+    proxy.command(undrain(json!({"backend": id}))).await;
+    proxy.command(undrain(json!("all"))).await;
     assert_eq!(proxy.command_error(undrain(json!({"backend": "missing"}))).await.0, "not_found");
     let mut back = false;
     for n in 0..12 {
@@ -83,12 +89,12 @@ async fn full_drain_can_be_undone() {
     assert_eq!(refused.status, 503);
     assert!(refused.header("retry-after").is_some());
     let admin = bed.proxy.admin().await;
-    assert_eq!(get(admin, "/readyz").await.0.status, 503);
+    let (response, body) = get(admin, "/readyz").await;
+    assert_eq!((response.status, &body[..]), (503, &b"unready: everything is drained\n"[..]));
     assert_eq!(get(admin, "/healthz").await.0.status, 200);
     // A drain survives a reload.
     bed.proxy.reload().await;
-    let (response, body) = get(admin, "/readyz").await;
-    assert_eq!((response.status, &body[..]), (503, &b"unready: everything is drained\n"[..]));
+    assert_eq!(get(admin, "/readyz").await.0.status, 503);
     bed.proxy.command(undrain(json!("all"))).await;
     assert_eq!(get(admin, "/readyz").await.0.status, 200);
     let (mut client, mut backend) = bed.open().await;
@@ -294,18 +300,35 @@ async fn undrain_stops_running_drains() {
         bed.proxy.command(undrain(json!("all"))).await;
     };
     let (closed, ()) = tokio::join!(bed.proxy.command_error(order), undo);
-    assert_eq!(closed, ("rejected".into(), "the drain was ended by undrain".into()));
+    assert_eq!(
+        closed,
+        (
+            "rejected".into(),
+            "the drain was ended by undrain, or by another drain of the same".into()
+        )
+    );
     assert_relays(&mut client, &mut backend).await;
     // At once, not only at the next poll.
     let status = bed.proxy.command(json!({"command": "status"})).await;
     assert_eq!((&status["pools"][0]["drained"], &status["drains"]), (&false.into(), &json!([])));
     let id = bed.backend.address().to_string();
-    for place in [select("route", "all"), select("backend", id)] {
+    for (place, routes) in
+        [(select("route", "all"), json!([])), (select("backend", id), json!(["all"]))]
+    {
         let mut order = drain(place, false);
         order["wait"] = false.into();
         order["pacing"] = json!({"window_ms": 600_000, "deadline_ms": 1_200_000});
-        bed.proxy.command(order).await;
+        // The same drain again replaces the first.
+        for _ in 0..2 {
+            let started = bed.proxy.command(order.clone()).await;
+            let new = (&started["new_tunnels"], &started["rejecting_routes"]);
+            assert_eq!(new, (&"rejected".into(), &routes), "{started}");
+        }
     }
+    let status = bed.proxy.command(json!({"command": "status"})).await;
+    let scopes: Vec<&Value> =
+        status["drains"].as_array().unwrap().iter().map(|of| &of["scope"]).collect();
+    assert_eq!(scopes.len(), 2, "{scopes:?}");
     bed.proxy.command(undrain(json!("all"))).await;
     let (mut late, mut lates) = bed.open().await;
     assert_relays(&mut late, &mut lates).await;

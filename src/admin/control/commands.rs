@@ -11,9 +11,10 @@ use super::selection::{select, unknown_backend, unknown_route};
 use crate::config::settings::DrainSettings;
 use crate::config::values::units::show_in_one_unit;
 use crate::control_protocol::response::{
-    CommandError, CommandErrorKind, DrainResult, KillResult, MaintenanceChanged, WeightChanged,
+    CommandError, CommandErrorKind, DrainResult, KillResult, MaintenanceChanged, NewTunnels,
+    WeightChanged,
 };
-use crate::control_protocol::{CloseRequest, DrainPacing, DrainScope, Selection};
+use crate::control_protocol::{CloseRequest, DrainPacing, DrainScope, Selection, close_code};
 use crate::proxy::route::Route;
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
@@ -62,7 +63,7 @@ pub(super) fn drain(
         let message = "too many drains are running; wait until one has finished";
         CommandError::new(CommandErrorKind::Busy, message)
     };
-    if !state.drains.has_capacity() {
+    if !state.drains.has_capacity_for(selection) {
         return Err(busy());
     }
     make_plan(state, &snapshot, pacing, close, 0)?;
@@ -71,11 +72,14 @@ pub(super) fn drain(
     reject_new_tunnels(state, &snapshot, selection);
     let sessions = select(state, selection)?;
     let plan = make_plan(state, &snapshot, pacing, close, sessions.len())?;
+    let (new_tunnels, rejecting_routes) = new_tunnels(&snapshot, selection);
     let started = DrainResult {
         sessions: sessions.len(),
         window_ms: millis(plan.window(sessions.len())),
         deadline_ms: millis(plan.pacing.deadline),
         aborted: None,
+        new_tunnels,
+        rejecting_routes,
     };
     let task = state.drains.start(selection.clone(), plan, &sessions).ok_or_else(busy)?;
     Ok((started, task))
@@ -106,6 +110,23 @@ fn reject_new_tunnels(state: &ProxyState, snapshot: &Snapshot, selection: &Selec
     }
 }
 
+/// What happens to new tunnels now that the selection is drained, and the routes that reject them because they have no
+/// other backend.
+fn new_tunnels(snapshot: &Snapshot, selection: &Selection) -> (NewTunnels, Vec<String>) {
+    if !selection.is_scope() {
+        return (NewTunnels::Admitted, Vec::new());
+    }
+    let Some(id) = &selection.backend else { return (NewTunnels::Rejected, Vec::new()) };
+    let (with_another, rejecting): (Vec<_>, Vec<_>) = routes(snapshot, selection.route.as_deref())
+        .filter(|route| route.pool.is_listed(id))
+        .partition(|route| route.pool.backends().iter().any(|backend| !backend.is_draining()));
+    let rejecting: Vec<String> = rejecting.iter().map(|route| route.name.to_string()).collect();
+    match with_another.is_empty() && !rejecting.is_empty() {
+        true => (NewTunnels::Rejected, rejecting),
+        false => (NewTunnels::Elsewhere, rejecting),
+    }
+}
+
 /// Admits new tunnels again and stops the drains of the scope. Tunnels that were not closed yet
 /// stay open.
 pub(super) fn undrain(state: &ProxyState, scope: &DrainScope) -> Result<(), CommandError> {
@@ -119,17 +140,15 @@ pub(super) fn undrain(state: &ProxyState, scope: &DrainScope) -> Result<(), Comm
     if let (DrainScope::Route(name), true) = (scope, routes.is_empty()) {
         return Err(unknown_route(&snapshot, name));
     }
-    let mut changed = state.drains.cancel(scope) > 0;
-    changed |= *scope == DrainScope::All && state.admin_drain.set(false);
+    state.drains.cancel(scope);
+    if *scope == DrainScope::All {
+        state.admin_drain.set(false);
+    }
     for drain_flag in routes.iter().map(|route| &*route.drain) {
-        changed |= drain_flag.set(false);
+        drain_flag.set(false);
     }
     for admin_override in overrides {
-        changed |= admin_override.drain.set(false);
-    }
-    if !changed {
-        let message = format!("{scope} is not being drained");
-        return Err(CommandError::new(CommandErrorKind::Rejected, message));
+        admin_override.drain.set(false);
     }
     Ok(())
 }
@@ -291,10 +310,7 @@ fn close_message(
     let bad = |message: String| CommandError::new(CommandErrorKind::BadRequest, message);
     let code = match close.code {
         None => code,
-        // Chromium treats a Close frame with code 1014 as a protocol error.
-        Some(number) => CloseCode::new(number).filter(|_| number != 1014).ok_or_else(|| {
-            bad(format!("{number} is not a valid close code; use 1000 to 1013 or 3000 to 4999"))
-        })?,
+        Some(number) => close_code(number).map_err(bad)?,
     };
     let reason = close.reason.as_deref().unwrap_or(reason);
     if reason.len() > CLOSE_REASON_MAX {

@@ -64,10 +64,6 @@ pub(super) fn stop(
 ) -> Result<RebalanceStopped, CommandError> {
     owners(&state.snapshot(), pool)?;
     let stopped = state.rebalances.stop(pool);
-    if stopped.is_empty() {
-        let message = "no rebalance is in progress";
-        return Err(CommandError::new(CommandErrorKind::Rejected, message));
-    }
     let closed = stopped.iter().map(|running| running.progress.closed()).sum();
     Ok(RebalanceStopped { pools: stopped.len(), closed })
 }
@@ -86,7 +82,7 @@ pub(super) fn set_canary(
     // The routes of a pool share its state.
     let mut routes = snapshot.route_list.iter();
     let route = routes.find(|route| route.pool.name.as_deref() == Some(name));
-    let pool = &route.ok_or_else(|| unknown_pool(&snapshot, name))?.pool;
+    let pool = &route.ok_or_else(|| no_canaries(&snapshot, name))?.pool;
     if !pool.backends().iter().any(|backend| backend.is_canary) {
         let message = format!("no backend of pool {name} has canary = true");
         return Err(CommandError::new(CommandErrorKind::Rejected, message));
@@ -122,6 +118,24 @@ fn owners<'s>(
         Some(pool) if found.is_empty() => Err(unknown_pool(snapshot, pool)),
         Some(_) | None => Ok(found),
     }
+}
+
+/// The error for a name that is not that of a `[[pool]]`, the only lists with canaries.
+fn no_canaries(snapshot: &Snapshot, name: &str) -> CommandError {
+    let pools: Vec<&str> =
+        snapshot.route_list.iter().filter_map(|route| route.pool.name.as_deref()).collect();
+    if snapshot.route_list.iter().any(|route| *route.name == *name) {
+        let message = format!(
+            "route \"{name}\" lists its backends itself, and only a [[pool]] has canaries: move its backends to a \
+             [[pool]], and name that in the route, as in pool = \"NAME\""
+        );
+        return CommandError::new(CommandErrorKind::NotFound, message);
+    }
+    if pools.is_empty() {
+        let message = format!("unknown pool \"{name}\"; the configuration has no [[pool]]");
+        return CommandError::new(CommandErrorKind::NotFound, message);
+    }
+    unknown("pool", name, pools.into_iter())
 }
 
 fn unknown_pool(snapshot: &Snapshot, name: &str) -> CommandError {

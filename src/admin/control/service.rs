@@ -130,9 +130,8 @@ impl ControlService {
         if !wait {
             reply.ok(&started).await;
         } else if let Some(outcome) = reply.unless_disconnected(task).await {
-            let outcome = outcome.map_err(|_| {
-                CommandError::new(CommandErrorKind::Rejected, "the drain was ended by undrain")
-            })?;
+            let outcome =
+                outcome.map_err(|_| CommandError::new(CommandErrorKind::Rejected, DRAIN_ENDED))?;
             reply.ok(&DrainResult { aborted: Some(outcome.aborted), ..started }).await;
         }
         Ok(())
@@ -179,4 +178,5 @@ fn rejected(message: &str, error: &ReloadError) -> CommandError {
     CommandError { errors: error.lines(), ..CommandError::new(CommandErrorKind::Rejected, message) }
 }
 
+const DRAIN_ENDED: &str = "the drain was ended by undrain, or by another drain of the same";
 const PANICKED: &str = "internal error; see tidegate's log";

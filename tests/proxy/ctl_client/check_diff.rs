@@ -29,7 +29,7 @@ fn check_diff_shows_reload_changes() {
     let args = ["check", "--diff", "--config", "proxy.toml", "--socket"];
     let output = output(command(&args).arg(&socket).current_dir(server.folder.path()));
     let expected = "proxy.toml: valid: 1 listener(s), 1 route(s)\n\
-                    compared with the active configuration (generation 4): 1 change\n\
+                    compared with the active configuration, number 4: 1 change\n\
                     backend 127.0.0.1:8: removed, 1 open tunnel; kept\n";
     assert_eq!((output.code, output.out.as_str(), output.err.as_str()), (Some(0), expected, ""));
     let path = fs::canonicalize(&file).unwrap();

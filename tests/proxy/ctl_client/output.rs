@@ -70,26 +70,11 @@ fn actions_print_one_sentence() {
         (&["kill", "--all"][..], json!({"sessions": 3}), "closing 3 tunnels\n"),
         (&["kill", "--older", "1h"], json!({"sessions": 0}), "no open tunnel matches\n"),
         (
-            &["drain", "--all"],
-            json!({"sessions": 12, "window_ms": 30_000, "deadline_ms": 90_000, "aborted": null}),
-            "closing 12 tunnels over 30s; those left after 90s are aborted; new tunnels are rejected until `tidegate ctl undrain`\n",
-        ),
-        (
-            &["drain", "--all", "--wait"],
-            json!({"sessions": 12, "window_ms": 30_000, "deadline_ms": 60_000, "aborted": 1}),
-            "12 tunnels drained, 1 aborted; new tunnels are rejected until `tidegate ctl undrain`\n",
-        ),
-        (
-            &["drain", "--older", "1h"],
-            json!({"sessions": 0, "window_ms": 1000, "deadline_ms": 2000, "aborted": null}),
-            "no open tunnel matches\n",
-        ),
-        (
             &["undrain", "--route", "chat"],
             json!({"route": "chat"}),
-            "new tunnels are admitted again on route chat\n",
+            "new tunnels are admitted on route chat\n",
         ),
-        (&["undrain", "--all"], json!("all"), "new tunnels are admitted again\n"),
+        (&["undrain", "--all"], json!("all"), "new tunnels are admitted\n"),
         (&["weight", "b", "5"], json!({"routes": 2, "weight": 5}), "weight 5 on 2 routes\n"),
         (
             &["maintenance", "chat", "on"],
@@ -110,7 +95,7 @@ fn actions_print_one_sentence() {
         (
             &["reload"],
             json!({"generation": 4, "changes": []}),
-            "reloaded; configuration generation 4 is now active: nothing changed\n",
+            "reloaded; configuration 4 is now active: nothing changed\n",
         ),
         (
             &["reload", "--wait"],
@@ -121,7 +106,7 @@ fn actions_print_one_sentence() {
                     {"key": "route[0].subprotocols", "before": null, "after": "[]"},
                 ],
             }]}),
-            "reloaded; configuration generation 4 is now active: 1 change\n\
+            "reloaded; configuration 4 is now active: 1 change\n\
              route chat: changed, 12 open tunnels; open tunnels keep the old value\n    \
                  route[0].limits.idle: \"1h\" -> \"2h\"\n    \
                  route[0].subprotocols: (unset) -> []\n",
@@ -156,7 +141,7 @@ fn explain_and_config_print_lists() {
                 {"key": "route[0].limits.idle", "value": "\"1h\"", "line": null, "from": "limits.idle"},
                 {"key": "backend.weight", "value": "3", "line": null, "from": "ctl"},
             ]}),
-            "configuration generation 4 from /etc/tidegate/proxy.toml\n\n\
+            "configuration 4 from /etc/tidegate/proxy.toml\n\n\
              KEY             FROM     VALUE\n\
              log.level       line 12  \"warn\"\n\
              backend.weight  ctl      3\n",
@@ -220,4 +205,94 @@ fn json_output_is_the_raw_response() {
         run_with_response(&["ctl", "sessions", "--json", "--sort", "bytes", "--limit", "1"], rows);
     let read: Value = serde_json::from_str(&output.out).unwrap();
     assert_eq!(read, json!({"ok": {"now": 5.0, "open": 9, "sessions": [row(2, 4096)]}}));
+}
+
+#[test]
+fn drain_says_where_new_tunnels_go() {
+    for (args, response, expected) in [
+        (
+            &["drain", "--all"][..],
+            json!({"sessions": 12, "window_ms": 30_000, "deadline_ms": 90_000, "aborted": null,
+                "new_tunnels": "rejected"}),
+            "closing 12 tunnels over 30s; those left after 90s are aborted; new tunnels are rejected until \
+             `tidegate ctl undrain --all`\n",
+        ),
+        (
+            &["drain", "--all", "--wait"],
+            json!({"sessions": 12, "window_ms": 30_000, "deadline_ms": 60_000, "aborted": 1}),
+            "12 tunnels drained, 1 aborted\n",
+        ),
+        (
+            &["drain", "--backend", "b", "--wait"],
+            json!({"sessions": 3, "window_ms": 1, "deadline_ms": 2, "aborted": 0,
+                "new_tunnels": "elsewhere", "rejecting_routes": []}),
+            "3 tunnels drained, 0 aborted; new tunnels go to the other backends until \
+             `tidegate ctl undrain --backend b`\n",
+        ),
+        (
+            &["drain", "--backend", "b"],
+            json!({"sessions": 0, "window_ms": 1, "deadline_ms": 2, "aborted": null,
+                "new_tunnels": "elsewhere", "rejecting_routes": ["x", "y"]}),
+            "no open tunnel matches; new tunnels go to the other backends, and are rejected on routes without any \
+             (x, y), until `tidegate ctl undrain --backend b`\n",
+        ),
+        (
+            &["drain", "--older", "1h"],
+            json!({"sessions": 0, "window_ms": 1000, "deadline_ms": 2000, "aborted": null}),
+            "no open tunnel matches\n",
+        ),
+    ] {
+        let args: Vec<&str> = ["ctl"].iter().chain(args).copied().collect();
+        assert_eq!(run_with_response(&args, json!({"ok": response})).out, expected, "{args:?}");
+    }
+}
+
+#[test]
+fn status_shows_canaries_names_and_lost_lines() {
+    let backend = |id: &str, canary: bool, problem: Value| {
+        json!({"id": id, "name": null, "state": "up", "problem": problem, "drained": false, "canary": canary,
+            "backup": false, "share": null, "expected_share": if canary { 0.05 } else { 0.95 }, "tunnels": 0,
+            "opened": 0, "connect_failures": 0})
+    };
+    let names = ["a.example", "b.example", "c.example", "d.example", "e.example", "f.example"];
+    let status = json!({"ok": {
+        "now": 1000.0, "log_lines_lost": 525,
+        "log_losses": [{"to": "/var/log/a.log", "lines": 525, "first": 880.0, "last": 997.0, "error": "no space"}],
+        "certificates": [{"name": "a.example", "names": names, "not_after": 87_400, "order": null}],
+        "pools": [{"route": "chat", "pool": "chat", "canary_share": "5%", "names": [], "backends": [
+            backend("one", false, Value::Null), backend("two", true, "connection refused".into())]}],
+    }});
+    let output = run_with_response(&["ctl", "status"], status).out;
+    for line in [
+        "log            525 lines to /var/log/a.log lost, the first 2m00s ago, the last 3s ago: no space",
+        "certificate    a.example, b.example, c.example, d.example and 2 more, valid for 1d00h",
+    ] {
+        assert!(output.lines().any(|found| found == line), "{line}: {output}");
+    }
+    for words in
+        ["chat (pool chat) (canaries 5%)", "up (connection refused), canary", " 95%", " 5%"]
+    {
+        assert!(output.contains(words), "{words}: {output}");
+    }
+}
+
+#[test]
+fn explanation_that_depends_on_something_says_so() {
+    let step = |assumption: Value| {
+        json!({"check": "listener", "result": "none on port 80", "key": null,
+        "passed": true, "assumption": assumption})
+    };
+    let run = |assumption: Value| {
+        let steps = [step(assumption)];
+        let explanation =
+            json!({"ok": {"steps": steps, "admitted": true, "status": null, "reason": null}});
+        run_with_response(&["ctl", "explain", "ws://a/"], explanation).out
+    };
+    let output = run("another proxy forwards port 80".into());
+    assert!(output.contains("listener  ??  none on port 80"), "{output}");
+    assert!(
+        output.ends_with("=> the handshake would be admitted if another proxy forwards port 80\n"),
+        "{output}"
+    );
+    assert!(run(Value::Null).ends_with("=> the handshake would be admitted\n"));
 }
