@@ -69,6 +69,10 @@ impl StatusView<'_> {
         self.0.pointer(at).and_then(Value::as_f64).unwrap_or(0.0)
     }
 
+    fn is_true(&self, at: &str) -> bool {
+        self.0.pointer(at).and_then(Value::as_bool).unwrap_or(false)
+    }
+
     fn text(&self, at: &str) -> String {
         sanitize(self.0.pointer(at).and_then(Value::as_str).unwrap_or("?"))
     }
@@ -120,10 +124,21 @@ impl StatusView<'_> {
                 self.number("/descriptors/max"),
             ),
         ));
-        if self.number("/log_lines_lost") > 0 {
-            lines.push(("log", format!("{} lines lost", self.number("/log_lines_lost"))));
-        }
+        lines.extend(self.list("/log_losses").map(|loss| ("log", self.log_loss(&loss))));
         lines.iter().map(|(name, value)| format!("{name:<13}  {value}\n")).collect()
+    }
+
+    fn log_loss(&self, loss: &StatusView<'_>) -> String {
+        let ago = |at| self.since(loss.float(at));
+        let error = loss.0.pointer("/error").and_then(Value::as_str);
+        format!(
+            "{} to {} lost, the first {} ago, the last {} ago: {}",
+            count(loss.number("/lines"), "line"),
+            loss.text("/to"),
+            ago("/first"),
+            ago("/last"),
+            error.map_or_else(|| "lines came faster than they were written".to_owned(), sanitize)
+        )
     }
 
     fn configuration(&self) -> String {
@@ -200,7 +215,7 @@ impl StatusView<'_> {
 
     fn certificate(&self, certificate: &StatusView<'_>) -> String {
         let left = certificate.float("/not_after") - self.float("/now");
-        let name = certificate.text("/name");
+        let name = certificate.names();
         let is_issued = certificate.0.pointer("/not_after").is_some_and(|at| !at.is_null());
         let validity = match left > 0.0 {
             true => format!("valid for {}", age((left * 1000.0) as u64)),
@@ -210,6 +225,18 @@ impl StatusView<'_> {
         match certificate.0.pointer("/order/last_error/text").and_then(Value::as_str) {
             Some(error) => format!("{name}, {validity}; last order failed: {}", sanitize(error)),
             None => format!("{name}, {validity}"),
+        }
+    }
+
+    /// The first names of a certificate.
+    fn names(&self) -> String {
+        let names = self.0.pointer("/names").and_then(Value::as_array);
+        let names = names.into_iter().flatten().filter_map(Value::as_str);
+        let names: Vec<String> = names.map(sanitize).collect();
+        match names.len().saturating_sub(NAMES_MAX) {
+            _ if names.is_empty() => self.text("/name"),
+            0 => names.join(", "),
+            more => format!("{} and {more} more", names[..NAMES_MAX].join(", ")),
         }
     }
 
@@ -284,9 +311,14 @@ impl StatusView<'_> {
 
     /// The route column of a pool.
     fn route(&self) -> String {
-        let drained = self.0.pointer("/drained").and_then(Value::as_bool).unwrap_or(false);
+        let drained = self.is_true("/drained");
         let in_maintenance = self.0.pointer("/maintenance").is_some_and(Value::is_string);
         let pool = self.0.pointer("/pool").and_then(Value::as_str);
+        let mut backends = self.list("/backends");
+        let canaries = match backends.any(|backend| backend.is_true("/canary")) {
+            true => format!(" (canaries {})", self.text("/canary_share")),
+            false => String::new(),
+        };
         let tls = match self.0.pointer("/tls/verified").and_then(Value::as_bool) {
             Some(true) => ", TLS",
             Some(false) => ", TLS not verified",
@@ -294,6 +326,7 @@ impl StatusView<'_> {
         };
         self.text("/route")
             + &pool.map_or(String::new(), |pool| format!(" (pool {}{tls})", sanitize(pool)))
+            + &canaries
             + if drained { " (drained)" } else { "" }
             + if in_maintenance { " (maintenance)" } else { "" }
     }
@@ -317,10 +350,9 @@ impl StatusView<'_> {
             Some(problem) => format!("{state} ({})", sanitize(problem)),
             None => state,
         };
-        match self.0.pointer("/drained").and_then(Value::as_bool).unwrap_or(false) {
-            true => format!("{state}, drained"),
-            false => state,
-        }
+        let flags = ["canary", "backup", "drained"];
+        let flags = flags.iter().filter(|flag| self.is_true(&format!("/{flag}")));
+        flags.fold(state, |state, flag| format!("{state}, {flag}"))
     }
 }
 
@@ -329,3 +361,5 @@ fn percent(share: f64) -> String {
 }
 
 const CAUSES_MAX: usize = 5;
+/// Names of one certificate.
+const NAMES_MAX: usize = 4;

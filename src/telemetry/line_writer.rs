@@ -11,6 +11,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::sys::clock::wall;
+
 /// Where a writer thread writes its lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogTarget {
@@ -30,11 +32,34 @@ impl LogTarget {
             Self::AccessFile => &LOST_ACCESS_FILE,
         }
     }
+
+    fn loss(self) -> &'static Mutex<Option<LineLoss>> {
+        match self {
+            Self::Stderr => &LOSS_STDERR,
+            Self::AccessFile => &LOSS_ACCESS_FILE,
+        }
+    }
 }
 
 /// Number of lines lost on the way to `target` since the process started.
 pub fn lines_lost(target: LogTarget) -> u64 {
     target.lost().load(Ordering::Relaxed)
+}
+
+/// Lines that were lost on the way to a target. Times are in seconds since 1970.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LineLoss {
+    /// When the first one was lost.
+    pub first: f64,
+    /// When the last one was lost.
+    pub last: f64,
+    /// Why the last write failed; `None` if lines came faster than they were written.
+    pub error: Option<String>,
+}
+
+/// When and why lines to `target` were lost; `None` if none was.
+pub fn line_loss(target: LogTarget) -> Option<LineLoss> {
+    target.loss().lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// What a writer thread writes to.
@@ -178,7 +203,7 @@ impl LineQueue {
     fn push(&self, line: &[u8]) {
         let mut state = self.lock();
         if state.is_closed || state.bytes + line.len() > QUEUE_BYTES_MAX {
-            self.lose(&mut state);
+            self.lose(&mut state, None);
             return;
         }
         state.bytes += line.len();
@@ -197,10 +222,17 @@ impl LineQueue {
         }
     }
 
-    /// Counts a lost line.
-    fn lose(&self, state: &mut QueueState) {
+    /// Counts a lost line, with the error of its write.
+    fn lose(&self, state: &mut QueueState, error: Option<&io::Error>) {
         state.unreported += 1;
         self.target.lost().fetch_add(1, Ordering::Relaxed);
+        let mut loss = self.target.loss().lock().unwrap_or_else(PoisonError::into_inner);
+        let now = wall();
+        let loss = loss.get_or_insert(LineLoss { first: now, last: now, error: None });
+        loss.last = now;
+        if let Some(error) = error {
+            loss.error = Some(error.to_string());
+        }
     }
 
     fn close(&self) {
@@ -304,7 +336,7 @@ impl<S: LineSink> WriterThread<S> {
         while !lines.is_empty()
             && let Err(error) = self.sink.write(lines)
         {
-            self.queue.lose(&mut self.queue.lock());
+            self.queue.lose(&mut self.queue.lock(), Some(&error.source));
             lines = error.rest(lines);
             self.error = Some(error.source);
         }
@@ -338,6 +370,8 @@ fn clock() -> Instant {
 
 static LOST_STDERR: AtomicU64 = AtomicU64::new(0);
 static LOST_ACCESS_FILE: AtomicU64 = AtomicU64::new(0);
+static LOSS_STDERR: Mutex<Option<LineLoss>> = Mutex::new(None);
+static LOSS_ACCESS_FILE: Mutex<Option<LineLoss>> = Mutex::new(None);
 /// Bytes of lines that wait to be written: about three thousand records.
 const QUEUE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// A single line is written at once; lines that follow it wait at most this long.

@@ -234,11 +234,12 @@ impl ResolvesServerCert for CertTable {
 /// Name and validity period of a certificate; `None` if the period cannot be read.
 fn state(index: usize, config_key: String, key: &CertifiedKey) -> Option<CertificateValidity> {
     let (not_before, not_after) = chain::validity(&key.cert)?;
-    let name = chain::names(&key.cert).into_iter().next().unwrap_or_default();
+    let mut names = chain::names(&key.cert).into_iter();
     Some(CertificateValidity {
         index,
         config_key,
-        name,
+        name: names.next().unwrap_or_default(),
+        more_names: names.collect(),
         not_before,
         not_after,
         renews_itself: false,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::pools::{delays, pools};
 use super::top_lists::TopLists;
-use crate::config::settings::ListenerSettings;
+use crate::config::settings::{AccessTarget, ListenerSettings};
 use crate::control_protocol::response::{Change, ChangedKey};
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::state::ProxyState;
@@ -17,7 +17,7 @@ use crate::server::reload::report;
 use crate::sessions::drains::RunningDrain;
 use crate::sessions::rebalances::RunningRebalance;
 use crate::sys::clock::wall;
-use crate::telemetry::line_writer::{self, LogTarget};
+use crate::telemetry::line_writer::{self, LogTarget, line_loss};
 use crate::telemetry::log;
 use crate::telemetry::metrics::ReasonCount;
 use crate::telemetry::metrics::handles::{FlowCounts, ListenerCounts, RouteCounts};
@@ -106,7 +106,28 @@ pub(super) fn status(state: &ProxyState, top: &TopLists) -> Value {
         "memory": { "resident_bytes": process.resident_bytes },
         "descriptors": { "open": process.descriptors, "max": process.descriptors_max },
         "log_lines_lost": lines_lost(),
+        "log_losses": log_losses(&snapshot),
     })
+}
+
+/// When and why lines were lost, for each target that has lost any.
+fn log_losses(snapshot: &Snapshot) -> Value {
+    let row = |target: LogTarget| {
+        let loss = line_loss(target)?;
+        let to = match (target, &snapshot.settings.access.to) {
+            (LogTarget::AccessFile, AccessTarget::File(path)) => path.display().to_string(),
+            (LogTarget::AccessFile, AccessTarget::Stderr) => "an earlier access log".to_owned(),
+            (LogTarget::Stderr, _) => "standard error".to_owned(),
+        };
+        Some(json!({
+            "to": to,
+            "lines": line_writer::lines_lost(target),
+            "first": loss.first,
+            "last": loss.last,
+            "error": loss.error,
+        }))
+    };
+    LogTarget::ALL.into_iter().filter_map(row).collect()
 }
 
 fn both_directions(routes: &[Arc<RouteCounts>], read: impl Fn(&FlowCounts) -> u64) -> Value {
@@ -254,7 +275,11 @@ fn change(change: &Change) -> Value {
 
 fn certificates(snapshot: &Snapshot) -> Value {
     let states = snapshot.tls.as_ref().map_or(&[][..], |tls| tls.certs().validities());
-    let row = |state: &CertificateValidity| json!({ "name": state.name, "not_after": state.not_after, "order": null });
+    let row = |state: &CertificateValidity| {
+        let first = Some(&state.name).filter(|name| !name.is_empty());
+        let names: Vec<&String> = first.into_iter().chain(&*state.more_names).collect();
+        json!({ "name": state.name, "names": names, "not_after": state.not_after, "order": null })
+    };
     let files = states.iter().filter(|state| !state.renews_itself).map(row);
     let ordered = snapshot.acme.iter().flat_map(|acme| acme.status()).map(|(name, status)| {
         let error = status.last_error.map(|error| json!({ "at": error.at, "text": error.text }));
@@ -264,7 +289,8 @@ fn certificates(snapshot: &Snapshot) -> Value {
             "failures": status.failures,
             "last_error": error,
         });
-        json!({ "name": name, "not_after": status.not_after, "order": order })
+        let names = status.names;
+        json!({ "name": name, "names": names, "not_after": status.not_after, "order": order })
     });
     files.chain(ordered).collect()
 }

@@ -71,9 +71,7 @@ fn pool(
     failures: &dyn Fn(&Backend) -> Option<u64>,
 ) -> Value {
     let backends = route.pool.backends();
-    let weight = |backend: &Arc<Backend>| f64::from(backend.effective_weight().get());
-    let weights: f64 =
-        backends.iter().filter(|of| !of.is_backup && !of.is_canary).map(weight).sum();
+    let expected = ExpectedShares::new(route);
     let open: u64 = tunnels.values().map(|of| of.open).sum();
     let share = |of_backend: u64| (open > 0).then(|| of_backend as f64 / open as f64);
     let row = |backend: &Arc<Backend>| {
@@ -90,7 +88,7 @@ fn pool(
             "probe": backend.probe.as_ref().map(|probe| probe.state().as_str()),
             "slow_start": route.pool.ramp(backend),
             "canary": backend.is_canary,
-            "expected_share": if backend.is_backup || backend.is_canary { 0.0 } else { weight(backend) / weights },
+            "expected_share": expected.of(backend),
             "share": share(tunnels),
             "tunnels": tunnels,
             "tunnels_max": backend.max_tunnels,
@@ -143,6 +141,39 @@ fn absent(id: &str, of: &BackendTunnels<'_>, share: Option<f64>) -> Value {
         "connect_failures": sum(|of| of.connect_failures.get()),
         "ejections": sum(|of| of.ejections.get()),
     })
+}
+
+/// The shares of the requests that the backends of a pool should get.
+struct ExpectedShares {
+    /// The weights of those that are no canaries, and of those that are. Backups get nothing as long as the others work.
+    weights: [f64; 2],
+    /// The share of the canaries.
+    canaries: f64,
+}
+
+impl ExpectedShares {
+    fn new(route: &Route) -> Self {
+        let backends = route.pool.backends();
+        let weights = [false, true].map(|is_canary| {
+            let of_kind = |of: &&Arc<Backend>| !of.is_backup && of.is_canary == is_canary;
+            backends.iter().filter(of_kind).map(|backend| weight(backend)).sum()
+        });
+        let has_canary = weights[1] > 0.0;
+        let canaries = if has_canary { route.pool.canary_share().fraction() } else { 0.0 };
+        Self { weights, canaries }
+    }
+
+    fn of(&self, backend: &Backend) -> f64 {
+        match backend.is_backup {
+            true => 0.0,
+            false if backend.is_canary => self.canaries * weight(backend) / self.weights[1],
+            false => (1.0 - self.canaries) * weight(backend) / self.weights[0],
+        }
+    }
+}
+
+fn weight(backend: &Backend) -> f64 {
+    f64::from(backend.effective_weight().get())
 }
 
 fn name(listed: &Arc<ListedName>) -> Value {

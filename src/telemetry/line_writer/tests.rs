@@ -65,6 +65,9 @@ fn failed_lines_are_counted_and_reported() {
     let before = lines_lost(LogTarget::AccessFile);
     feed(&mut writer(&sink), &["1\n", "2345678\n", "3\n", "4\n", "5\n"]);
     assert!(lines_lost(LogTarget::AccessFile) >= before + 5);
+    let loss = line_loss(LogTarget::AccessFile).unwrap();
+    assert!(loss.first <= loss.last, "{loss:?}");
+    assert!(loss.error.is_some(), "{loss:?}");
     let written = sink.0.lock().unwrap();
     // The first loss is reported at once, the others together when the thread ends.
     let error = Some("no storage space".to_owned());

@@ -105,6 +105,8 @@ pub struct CertificateValidity {
     pub config_key: String,
     /// The first DNS name of the certificate; empty if it has none.
     pub name: String,
+    /// Its other DNS names.
+    pub more_names: Arc<[String]>,
     /// Start of the validity period, in seconds since 1970.
     pub not_before: u64,
     /// Last second of the validity period, in seconds since 1970.

@@ -80,6 +80,7 @@ mod tests {
             index: 0,
             config_key: "certificate[0].chain".into(),
             name,
+            more_names: Vec::new().into(),
             not_before: 1000 * DAY,
             not_after: (1000 + days) * DAY,
             renews_itself: false,

@@ -7,6 +7,7 @@
   const RECENT_S = 60;
   const GAP_S = 5;
   const POOLS_SHOWN = 12;
+  const NAMES_SHOWN = 4;
   const ROUTES_LISTED = 3;
 
   const SVG = "http://www.w3.org/2000/svg";
@@ -290,16 +291,23 @@
       const { order } = row;
       const next = order && (order.in_progress ? "being ordered" : `ordered next at ${clock(order.next)}, ${day(order.next)}`);
       if (row.not_after === null) {
-        return [{ text: row.name, sub: next }, { className: "num", pill: true, text: "not issued", tone: "bad" }];
+        return [{ text: names(row), sub: next }, { className: "num", pill: true, text: "not issued", tone: "bad" }];
       }
       const left = row.not_after - status.now;
       const tone = expiryTone(row, left);
       const words = left < 0 ? "expired" : left < DAY_S ? `in ${span(left)}` : `in ${count(Math.floor(left / DAY_S), "day", "days")}`;
       return [
-        { text: row.name || "(no name)", sub: next || undefined },
+        { text: names(row), sub: next || undefined },
         { className: "num", pill: true, text: `${day(row.not_after)}, ${words}`, tone },
       ];
     }));
+  }
+
+  /** The first names of a certificate. */
+  function names(row) {
+    const more = row.names.length - NAMES_SHOWN;
+    const shown = row.names.slice(0, NAMES_SHOWN).join(", ");
+    return more > 0 ? `${shown} and ${more} more` : shown || "(no name)";
   }
 
   // An ordered certificate may live for less than a week, so only failures count.
@@ -353,7 +361,10 @@
     for (const row of status.listeners) {
       if (row.accept_pauses > 0) add("warn", `Listener ${row.name} had to pause ${count(row.accept_pauses, "time", "times")}: descriptors or memory ran out.`);
     }
-    if (status.log_lines_lost > 0) add("warn", `${count(status.log_lines_lost, "log line was", "log lines were")} lost.`);
+    for (const row of status.log_losses) {
+      const why = row.error ?? "lines came faster than they were written";
+      add("warn", `${count(row.lines, "line", "lines")} to ${row.to} lost, the last ${span(status.now - row.last)} ago: ${why}`);
+    }
     return found;
   }
   function showProblems(status) {
@@ -386,7 +397,7 @@
     document.title = `${integer.format(status.tunnels.open)} tunnels \u00b7 tidegate`;
     setText(byId("version"), status.version);
     setText(byId("uptime"), span(status.now - status.started));
-    setText(byId("generation"), `no. ${status.generation}`);
+    setText(byId("generation"), `${status.generation}`);
     setText(byId("clock"), clock(status.now));
     showProblems(status);
     TILES.forEach((tile, at) => showTile(tile, charts[at], status, rates));
