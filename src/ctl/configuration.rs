@@ -21,8 +21,7 @@ use crate::control_protocol::{ControlRequest, encode};
 /// As for [`Output::print`].
 pub fn reload(output: &Output) -> Result<(), CommandFailure> {
     output.print_within(&ControlRequest::Reload, Some(RELOAD_TIMEOUT), |result: ReloadResult| {
-        let heading =
-            format!("reloaded; configuration generation {} is now active", result.generation);
+        let heading = format!("reloaded; configuration {} is now active", result.generation);
         show_changes(&heading, "nothing changed", &result.changes)
     })
 }
@@ -37,7 +36,7 @@ pub fn diff(output: &Output, file: &Path, text: String) -> Result<(), CommandFai
     let request = ControlRequest::Diff { path: absolute.display().to_string(), text };
     output.print_within(&request, Some(RELOAD_TIMEOUT), |result: ReloadResult| {
         let heading =
-            format!("compared with the active configuration (generation {})", result.generation);
+            format!("compared with the active configuration, number {}", result.generation);
         show_changes(&heading, "nothing would change", &result.changes)
     })
 }
@@ -88,7 +87,7 @@ pub fn effective(output: &Output, changed: bool) -> Result<(), CommandFailure> {
         }
         let file = config.file.as_deref().map_or("no file".to_owned(), sanitize);
         let body = output.table(&table, "every key has its default value");
-        format!("configuration generation {} from {file}\n\n{body}", config.generation)
+        format!("configuration {} from {file}\n\n{body}", config.generation)
     })
 }
 

@@ -16,7 +16,7 @@ use crate::admission::turns::Turns;
 use crate::config::explain::effect::AppliesTo;
 use crate::config::explain::listing::{effective, when_effective};
 use crate::config::settings::Settings;
-use crate::control_protocol::response::{Change, EffectiveKey};
+use crate::control_protocol::response::{Change, ChangedKey, EffectiveKey};
 use crate::net::http2::waiting::WaitingBytes;
 use crate::net::network::Net;
 use crate::sessions::drain_plan::Phase;
@@ -197,6 +197,12 @@ impl ProxyState {
             new.is_some_and(|new| new.value != key.value)
         };
         self.restart_only.iter().filter(differs).cloned().collect()
+    }
+
+    /// Whether the new value of a key that only a restart changes is the one that the process started with.
+    pub fn still_has(&self, changed: &ChangedKey) -> bool {
+        let started = self.restart_only.iter().find(|key| key.key == changed.key);
+        started.is_some_and(|started| changed.after.as_ref() == Some(&started.value))
     }
 
     /// The names of [`Self::keys_requiring_restart`].

@@ -148,8 +148,8 @@ fn comparable_path(path: &Path, active: Option<&Path>) -> PathBuf {
 /// Logs the changes of a reload and applies a changed log level.
 fn report(state: &ProxyState, before: &Settings, changes: &[Change]) {
     let after = state.snapshot();
-    for key in report::needs_restart(changes) {
-        warn!(key, "this change takes effect at the next restart");
+    for key in report::needs_restart(changes).filter(|key| !state.still_has(key)) {
+        warn!(key = key.key, "this change takes effect at the next restart");
     }
     info!(
         generation = after.generation,
@@ -193,7 +193,7 @@ pub fn warn(source: &ConfigSource, warnings: &[LateDiagnostic]) {
 pub fn status(state: &ProxyState) -> String {
     let snapshot = state.snapshot();
     format!(
-        "generation {}, listeners: {}, routes: {}, tunnels: {}",
+        "configuration {}, listeners: {}, routes: {}, tunnels: {}",
         snapshot.generation,
         snapshot.settings.listeners.len(),
         snapshot.settings.routes.len(),
@@ -294,6 +294,23 @@ mod tests {
         assert_eq!(state.metrics.routes().len(), 1);
         assert!(state.last_reload.load().is_none());
         assert_eq!(preview(&state, path, PLAIN).unwrap().changes, []);
+    }
+
+    #[test]
+    fn taking_back_a_change_that_waits_for_a_restart_needs_none() {
+        let state = proxy_state();
+        let path = Path::new("/nowhere/proxy.toml");
+        let text = format!("{PLAIN}[admin]\naddress = \"127.0.0.1:9190\"\n");
+        let effect = |text: &str| preview(&state, path, text).unwrap().changes[0].effect.clone();
+        assert!(effect(&text).starts_with("requires a restart"), "{}", effect(&text));
+        let settings = Settings::parse(&text, "proxy.toml").unwrap();
+        let before = state.snapshot();
+        let after = Snapshot::build(settings, Some(&before), &state.ticketer, 1000).unwrap();
+        state.swap(after);
+        assert_eq!(state.restart_required(), ["admin.address"]);
+        assert!(effect(PLAIN).starts_with("the process still has this value"), "{}", effect(PLAIN));
+        let third = text.replace("9190", "9191");
+        assert!(effect(&third).starts_with("requires a restart"), "{}", effect(&third));
     }
 
     #[test]

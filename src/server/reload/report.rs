@@ -32,6 +32,7 @@ pub fn changes(
             |SettingChange { change, affected }| Change { tunnels: open.of(&affected), ..change };
         found.into_iter().map(with_tunnels).collect()
     };
+    found.iter_mut().for_each(|change| keep_value(state, change));
     let pages = changed_pages(before, after);
     if pages.is_empty() {
         return found;
@@ -70,9 +71,18 @@ fn changed_pages(
 }
 
 /// The changed keys that take effect only after a restart.
-pub fn needs_restart(changes: &[Change]) -> impl Iterator<Item = &str> {
-    let keys = changes.iter().flat_map(|change| &change.keys).map(|key| key.key.as_str());
-    keys.filter(|key| when_effective(key) == Some(AppliesTo::Restart))
+pub fn needs_restart(changes: &[Change]) -> impl Iterator<Item = &ChangedKey> {
+    let keys = changes.iter().flat_map(|change| &change.keys);
+    keys.filter(|key| when_effective(&key.key) == Some(AppliesTo::Restart))
+}
+
+/// Corrects the effect of a change that takes back an earlier one, which no restart has applied.
+fn keep_value(state: &ProxyState, change: &mut Change) {
+    let kept: Vec<bool> =
+        needs_restart(std::slice::from_ref(change)).map(|key| state.still_has(key)).collect();
+    if !kept.is_empty() && kept.iter().all(|is_kept| *is_kept) {
+        change.effect = change.effect.replace(AppliesTo::Restart.sentence(), KEPT);
+    }
 }
 
 /// The number of open tunnels by listener, route and backend.
@@ -174,6 +184,7 @@ pub fn truncate(text: &str, max: usize) -> String {
 }
 
 const CHANGED: &str = "changed";
+const KEPT: &str = "the process still has this value, so nothing changes";
 const ERROR_PAGES_TABLE: &str = "error_pages";
 /// Changes listed per kind.
 const ITEMS_MAX: usize = 5;
@@ -212,7 +223,8 @@ mod tests {
             "routes: chat changed (limits.idle, http), old removed; \
              backends: b of chat changed (weight); log: level, format"
         );
-        assert_eq!(needs_restart(&found).collect::<Vec<_>>(), ["log.format"]);
+        let restart: Vec<&str> = needs_restart(&found).map(|key| key.key.as_str()).collect();
+        assert_eq!(restart, ["log.format"]);
         assert!(summary(&[]).starts_with("no changes in the file"));
         let many = vec![change("route", &"é".repeat(1000), "added", &[]); 30_000];
         let line = summary(&many);
