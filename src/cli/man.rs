@@ -55,7 +55,7 @@ fn render_page(command: &clap::Command, man: &Man) -> io::Result<Vec<u8>> {
     let about = if is_daemon { program.get_about() } else { command.get_about() };
     let about = about.map(ToString::to_string).unwrap_or_default();
     writeln!(page, ".SH NAME\n{} \\- {}", escape_roff(name), escape_roff(&about))?;
-    man.render_synopsis_section(&mut page)?;
+    write_synopsis(&mut page, command)?;
     man.render_description_section(&mut page)?;
     man.render_options_section(&mut page)?;
     if command.get_subcommands().any(|command| !command.is_hide_set()) {
@@ -79,6 +79,42 @@ fn render_page(command: &clap::Command, man: &Man) -> io::Result<Vec<u8>> {
     }
     write_see_also(&mut page, name, if is_daemon { '8' } else { '1' })?;
     Ok(page)
+}
+
+/// The options with their values, which the library leaves out.
+fn write_synopsis(page: &mut Vec<u8>, command: &clap::Command) -> io::Result<()> {
+    let name = command.get_bin_name().unwrap_or_else(|| command.get_name());
+    write!(page, ".SH SYNOPSIS\n\\fB{}\\fR", escape_roff(name))?;
+    let shown = || command.get_arguments().filter(|argument| !argument.is_hide_set());
+    for option in shown().filter(|argument| !argument.is_positional()) {
+        let short = option.get_short().map(|short| format!("-{short}"));
+        let names = short.into_iter().chain(option.get_long().map(|long| format!("--{long}")));
+        let names: Vec<String> =
+            names.map(|name| format!("\\fB{}\\fR", escape_roff(&name))).collect();
+        let value = match option.get_action().takes_values() {
+            true => format!(" {}", value_name(option)),
+            false => String::new(),
+        };
+        write!(page, " [{}{value}]", names.join("|"))?;
+    }
+    for value in shown().filter(|argument| argument.is_positional()) {
+        match value.is_required_set() {
+            true => write!(page, " {}", value_name(value))?,
+            false => write!(page, " [{}]", value_name(value))?,
+        }
+    }
+    if command.has_subcommands() {
+        write!(page, " \\fISUBCOMMAND\\fR")?;
+    }
+    writeln!(page)
+}
+
+fn value_name(argument: &clap::Arg) -> String {
+    let name = argument.get_value_names().and_then(|names| names.first());
+    let name = name.map_or_else(|| argument.get_id().as_str().to_uppercase(), ToString::to_string);
+    let is_list = argument.get_num_args().is_some_and(|number| number.max_values() > 1);
+    let more = if is_list && argument.is_positional() { "..." } else { "" };
+    format!("\\fI{}\\fR{more}", escape_roff(&name))
 }
 
 fn write_see_also(page: &mut Vec<u8>, name: &str, section: char) -> io::Result<()> {
@@ -307,6 +343,29 @@ mod tests {
             };
             assert!(page.contains(&wanted), "{wanted} is not in the page");
         }
+    }
+
+    #[test]
+    fn synopsis_has_the_values_of_options() {
+        let mut root = Arguments::command();
+        root.build();
+        let synopsis = |path: &[&str]| {
+            let mut command = &root;
+            for name in path {
+                command = command.find_subcommand(name).unwrap();
+            }
+            let mut page = Vec::new();
+            write_synopsis(&mut page, command).unwrap();
+            let text = String::from_utf8(page).unwrap().replace("\\fB", "").replace("\\fI", "");
+            text.replace("\\fR", "").replace("\\-", "-").replace(".SH SYNOPSIS\n", "")
+        };
+        assert_eq!(synopsis(&["run"]), "tidegate run [-c|--config FILE] [-h|--help]\n");
+        let canary = synopsis(&["ctl", "canary"]);
+        assert!(canary.starts_with("tidegate ctl canary [--socket PATH] [--json]"), "{canary}");
+        assert!(canary.ends_with(" POOL SHARE|off|file\n"), "{canary}");
+        let kill = synopsis(&["ctl", "kill"]);
+        assert!(kill.contains("[--older AGE]") && kill.ends_with(" [ID...]\n"), "{kill}");
+        assert!(synopsis(&["ctl"]).ends_with(" SUBCOMMAND\n"), "{}", synopsis(&["ctl"]));
     }
 
     #[test]
