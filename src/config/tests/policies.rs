@@ -221,7 +221,7 @@ fn rejects_values_that_are_not_limits() {
     assert_eq!(
         errors_below(
             "[limits]\nfragments_from_client = \"1024\"\nmessages_from_client = 50\n\
-             bytes_from_client = \"64KiB\"\ncontrol_frames_from_client = \"50/m\"\nlifetime = \"1d\"\n\
+             bytes_from_client = \"64KiB\"\ncontrol_frames_from_client = \"50/m\"\nlifetime = \"1 d\"\n\
              min_write_rate = \"100/s\"\nframe_from_client = [\"1MiB\"]\nbytes_from_backend = 1024\n\
              message_age_from_client = false"
         ),
@@ -233,7 +233,7 @@ fn rejects_values_that_are_not_limits() {
              (write \"64KiB/s\" if you mean per second)",
             "limits.control_frames_from_client: \"50/m\" is not a rate per second \
              (write a number per second, as in \"20/s\")",
-            "limits.lifetime: \"d\" is not a unit of time (write \"24h\")",
+            "limits.lifetime: \" d\" is not a unit of time (write \"1d\")",
             "limits.min_write_rate: \"100/s\" has no unit (write \"100B/s\" if you mean bytes)",
             "limits.frame_from_client: expected a size, found a list (write one such as \"1MiB\")",
             "limits.bytes_from_backend: 1024 has no unit \

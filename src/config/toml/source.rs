@@ -115,11 +115,11 @@ fn drop_consequences(errors: &mut Vec<SyntaxError>) {
     let Some(first) = errors.iter().position(|(_, message)| is_open_string(message)) else {
         return;
     };
-    let mut index = 0;
-    errors.retain(|(_, message)| {
-        index += 1;
-        index <= first + 1 || !IN_OPEN_LIST.iter().any(|start| message.starts_with(start))
-    });
+    let is_in_list =
+        |(_, message): &SyntaxError| IN_OPEN_LIST.iter().any(|start| message.starts_with(start));
+    if errors[first + 1..].iter().any(is_in_list) {
+        errors.truncate(first + 1);
+    }
 }
 
 /// Whether the message is that of a string without its closing quote.

@@ -297,7 +297,7 @@ impl<'t> Quantity<'t> {
             return Problem::new(format!("\"{digits}\" has no unit"))
                 .help(format!("write \"{digits}s\" for seconds"));
         }
-        let problem = Problem::new(format!("\"{unit}\" is not a unit of time"));
+        let problem = |unit: &str| Problem::new(format!("\"{unit}\" is not a unit of time"));
         let meant = match unit.to_ascii_lowercase().as_str() {
             "ms" | "msec" | "millis" | "milliseconds" => "ms",
             "s" | "sec" | "secs" | "second" | "seconds" => "s",
@@ -308,11 +308,12 @@ impl<'t> Quantity<'t> {
             _ => "",
         };
         if units.iter().any(|(name, _)| *name == meant) {
-            return problem.help(format!("write \"{digits}{meant}\""));
+            return problem(self.unit).help(format!("write \"{digits}{meant}\""));
         }
         let names: Vec<&str> = units.iter().map(|(name, _)| *name).collect();
         let (last, others) = names.split_last().unwrap_or((&"s", &[]));
-        problem.help(format!("the units are {} and {last}, as in \"{example}\"", others.join(", ")))
+        problem(unit)
+            .help(format!("the units are {} and {last}, as in \"{example}\"", others.join(", ")))
     }
 }
 

@@ -89,7 +89,7 @@ fn rejects_invalid_durations() {
         ),
         ("1h30m", "\"1h30m\" contains more than one number (write \"90m\")"),
         ("10 sec", "\" sec\" is not a unit of time (write \"10s\")"),
-        ("365 days", "\"days\" is not a unit of time (write \"365d\")"),
+        ("365 days", "\" days\" is not a unit of time (write \"365d\")"),
         ("366d", "\"366d\" is longer than a year (the maximum is \"365d\")"),
         ("1y", "\"y\" is not a unit of time (the units are ms, s, m, h and d, as in \"30s\")"),
         ("30", "\"30\" has no unit (write \"30s\" for seconds)"),
