@@ -71,16 +71,17 @@ function report(name, last) {
     console.log(`skipped ${name}: ${last.slice(8)}`);
     return null;
   }
-  const [what, ...rest] = last.split(" ");
+  const [what, number, ...rest] = last.split(" ");
   if (what === "failed") {
-    console.log(`FAIL ${name}: ${rest.join(" ")}`);
+    console.log(`FAIL ${name}: ${[number, ...rest].join(" ")}`);
     return { failed: true };
   }
-  const row = table.row(file, version(file));
+  const protocol = rest.join(" ");
+  const row = table.row(file, version(file), protocol);
   const wrong = process.env.UPDATE ? null : table.check(row);
-  const tunnels = rest[0] === "1" ? "1 tunnel" : `${rest[0]} tunnels`;
+  const tunnels = number === "1" ? "1 tunnel" : `${number} tunnels`;
   if (wrong) console.log(`FAIL ${name}: ${wrong}`);
-  else console.log(`ok ${name}: ${file.did} (${tunnels} throughout)`);
+  else console.log(`ok ${name}: ${file.did} (${tunnels} throughout, ${protocol})`);
   return { failed: Boolean(wrong), row };
 }
 

@@ -29,7 +29,7 @@ async function run(app, file) {
     const wanted = file.tunnels ?? 1;
     await until(() => proxy.open().length >= wanted, `${wanted} open tunnels`);
     const held = proxy.open();
-    await proxy.reload();
+    await Promise.all([round(use, "reloading"), proxy.reload()]);
     await round(use, "reloaded");
     console.log("silent");
     await wait(SILENCE);
@@ -39,7 +39,7 @@ async function run(app, file) {
     must(!lost.length, `tunnels that did not stay open: ${lost}`);
     const complaints = proxy.complaints();
     must(!complaints.length, `tidegate: ${complaints.slice(0, 3).join(" ")}`);
-    return held.length;
+    return `${held.length} ${proxy.protocols(held)}`;
   } catch (error) {
     const complaints = proxy.program && !error.message.startsWith("tidegate") ? proxy.complaints().slice(0, 3) : [];
     throw new Error([error.message, ...complaints].join(" "));

@@ -79,6 +79,12 @@ class Proxy {
     const ended = numbers("ended");
     return numbers("started").filter((number) => !ended.includes(number));
   }
+  /** The versions of HTTP by which these tunnels came, or the responses if there are no tunnels. */
+  protocols(tunnels) {
+    const wanted = ({ event, session }) => (tunnels.length ? event === "started" && tunnels.includes(session) : event === "served");
+    const found = this.records().filter(wanted).map(({ protocol }) => (protocol === "h2" ? "HTTP/2" : "HTTP/1.1"));
+    return [...new Set(found)].sort().join(", ");
+  }
   /** Everything that tidegate refused, ended, or warned of. */
   complaints() {
     const records = this.records().filter(({ event, end }) =>

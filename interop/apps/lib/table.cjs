@@ -5,11 +5,11 @@ const path = require("path");
 const { ROOT } = require("./install.cjs");
 
 const DOCUMENT = path.join(ROOT, "docs/compatibility.md");
-const HEAD = "| application | version | what was done | the application's own settings | result |";
+const HEAD = "| application | version | client's protocol | what was done | the application's own settings | result |";
 
-/** `settings` of an application: what it needs behind any proxy that terminates TLS. */
-function row({ title, did, settings }, version) {
-  return `| ${title} | ${version} | ${did} | ${settings || ""} | works |`;
+/** `settings` of an application: what it needs behind any proxy that terminates TLS. `protocol`: what its clients used. */
+function row({ title, did, settings }, version, protocol) {
+  return `| ${title} | ${version} | ${protocol} | ${did} | ${settings || ""} | works |`;
 }
 
 /** The lines of the table, and where they are. */

@@ -24,7 +24,7 @@ function pixel() {
 async function open(app) {
   const page = await app.page("/vnc.html?autoconnect=true&path=websockify");
   await page.locator("#noVNC_container canvas").waitFor();
-  const colors = [["#123456", "18,52,86"], ["#ff8800", "255,136,0"], ["#00aa44", "0,170,68"]];
+  const colors = [["#123456", "18,52,86"], ["#ff8800", "255,136,0"], ["#00aa44", "0,170,68"], ["#8844cc", "136,68,204"]];
   return async (text) => {
     const [color, wanted] = colors.shift();
     await app.paint(color);

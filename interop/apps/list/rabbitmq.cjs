@@ -36,14 +36,18 @@ function connect(app) {
     reconnectDelay: 0,
   });
   client.heard = [];
-  client.onConnect = () => client.subscribe("/topic/tide", ({ body }) => client.heard.push(body));
+  client.onConnect = () => {
+    // The broker confirms the subscription: it may deliver nothing that was published before.
+    client.watchForReceipt("subscribed", () => (client.subscribed = true));
+    client.subscribe("/topic/tide", ({ body }) => client.heard.push(body), { receipt: "subscribed" });
+  };
   client.activate();
   return client;
 }
 
 async function open(app) {
   const clients = [connect(app), connect(app)];
-  await until(() => clients.every((client) => client.connected), "both clients are connected");
+  await until(() => clients.every((client) => client.subscribed), "both clients have subscribed");
   return async (text) => {
     for (const [number, client] of clients.entries()) {
       const said = `${text} of client ${number}`;
