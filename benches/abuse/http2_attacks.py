@@ -83,6 +83,6 @@ def attacks(attack, constant):
             head(stream, fields("/", host="x"))))),
         heads("stalled", "100 requests of 90 tiny fields, responses without credit",
               preface(setting(INITIAL_WINDOW_SIZE, 0)) + streams(100, lambda stream: head(stream, tiny)),
-              "--pause 0.1 --stay", connections=(200, 400), memory_kib=1024, served=True),
+              "--pause 0.1 --stay", connections=(200, 400), memory_kib=500, served=True),
         heads("no-request", "no request", preface(), "--pause 0.1 --stay", connections=(500, 2000), memory_kib=24),
     ]

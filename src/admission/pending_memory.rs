@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use hyper::header::{HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 
 use crate::client::HttpProtocol;
@@ -93,7 +94,10 @@ impl Drop for MemoryCharge {
 /// to the backend, and the head as it was received and as it is sent. In HTTP/2 also what its response may always take.
 pub fn request_bytes(protocol: HttpProtocol, head: &Parts) -> u64 {
     let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
-    let fields = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+    let size = |(name, value): (&HeaderName, &HeaderValue)| {
+        name.as_str().len() + value.len() + FIELD_BYTES
+    };
+    let fields = head.headers.iter().map(size);
     let bytes = fields.sum::<usize>().saturating_add(target);
     let reserved = if protocol == HttpProtocol::Http2 { RESERVED_BYTES as u64 } else { 0 };
     (REQUEST_BYTES + reserved).saturating_add((bytes as u64).saturating_mul(HEAD_COPIES))
@@ -113,13 +117,16 @@ pub const OWN_RESPONSE_BYTES: u64 = 4 << 10;
 const REQUEST_BYTES: u64 = 24 << 10;
 /// 98 fields of 300 bytes take 210 KiB more than a short head.
 const HEAD_COPIES: u64 = 7;
+/// A field takes 100 bytes more than its text, in all copies together.
+const FIELD_BYTES: usize = 14;
 
 /// The most that a connection takes, in bytes: a request with the longest head of the default size, whose response is
 /// not read.
 pub const DEAREST_BYTES: u64 = WAITING_BYTES + BUFFER_BYTES + UNREAD_BYTES + REQUEST_BYTES_MAX;
 
 /// A request with the longest head of the default size, without what its response takes.
-const REQUEST_BYTES_MAX: u64 = REQUEST_BYTES + HEAD_COPIES * (32 << 10);
+const REQUEST_BYTES_MAX: u64 =
+    REQUEST_BYTES + HEAD_COPIES * ((32 << 10) + 100 * FIELD_BYTES as u64);
 /// Such a request over HTTP/2.
 pub const HTTP2_REQUEST_BYTES_MAX: u64 = REQUEST_BYTES_MAX + RESERVED_BYTES as u64;
 
@@ -148,7 +155,7 @@ mod tests {
             let request = hyper::Request::builder().uri("/abc").header("name", value).body(());
             request_bytes(HttpProtocol::Http1, &request.unwrap().into_parts().0)
         };
-        assert_eq!(head(String::new()), REQUEST_BYTES + 8 * HEAD_COPIES);
-        assert_eq!(head("x".repeat(1000)), REQUEST_BYTES + 1008 * HEAD_COPIES);
+        assert_eq!(head(String::new()), REQUEST_BYTES + (8 + 14) * HEAD_COPIES);
+        assert_eq!(head("x".repeat(1000)), REQUEST_BYTES + (1008 + 14) * HEAD_COPIES);
     }
 }

@@ -236,3 +236,79 @@ impl Responder {
         self.lock().send_response(head, is_end).ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::{Future, pending};
+    use std::hint::black_box;
+
+    use h2::{client, server};
+    use tokio::io::duplex;
+
+    use super::*;
+    use crate::downstream::http2::request_body::Http2Body;
+    use crate::net::http2::waiting::WaitingBytes;
+    use crate::reject::RejectReason;
+
+    /// A handler that needs much memory.
+    struct LargeHandler;
+
+    impl Http2Handler for LargeHandler {
+        type Tunnel = ();
+
+        async fn handle(
+            &self,
+            _: Request<Http2Body>,
+            _: Result<(), RejectReason>,
+            _: &(dyn Fn(&Response<()>) + Sync),
+        ) -> Reply<()> {
+            let large = [7_u8; 64 * 1024];
+            pending::<()>().await;
+            black_box(large);
+            Reply::Response(Response::default())
+        }
+
+        fn start_tunnel(&self, _: Http2Stream, _: Box<()>) {}
+        fn abandon_tunnel(&self, _: Box<()>) {}
+        fn set_idle(&self) {}
+        fn set_waiting(&self, _: usize, _: bool) {}
+        fn count_refused_heads(&self, _: u32) {}
+        fn is_shared(&self) -> bool {
+            false
+        }
+        fn fill_random(&self, _: &mut [u8]) {}
+    }
+
+    async fn served_stream() -> impl Future<Output = ()> {
+        let (near, far) = duplex(1 << 16);
+        let client = async {
+            let (mut requests, connection) = client::handshake(far).await.unwrap();
+            let request = Request::get("https://a/").body(()).unwrap();
+            let _response = requests.send_request(request, true).unwrap();
+            connection.await
+        };
+        let accept = async {
+            let mut server = server::handshake(near).await.unwrap();
+            server.accept().await.unwrap().unwrap()
+        };
+        let (request, responder) =
+            tokio::select! { _ = client => panic!(), accepted = accept => accepted };
+        let context = StreamContext {
+            handler: LargeHandler,
+            limits: HeadLimits { bytes: 8192, fields: 100 },
+            waiting: Arc::new(ConnectionWaiting::new(Arc::<WaitingBytes>::default())),
+            write_timeout: Duration::from_secs(1),
+            flushes: FlushSignal::default(),
+            rejections: RejectionPacing::new(false),
+            own_responses: Arc::default(),
+            tunnels: OpenTunnels::default(),
+        };
+        serve(Arc::new(context), request, responder)
+    }
+
+    #[tokio::test]
+    async fn sending_takes_little_memory() {
+        let stream = served_stream().await;
+        assert!(size_of_val(&stream) <= 2048, "{} bytes", size_of_val(&stream));
+    }
+}
