@@ -1,9 +1,12 @@
 //! A bridge from HTTP/1.1 to HTTP/2: each WebSocket that it accepts becomes a stream (RFC 8441) of a connection to the
 //! proxy, so that every scenario can measure HTTP/2. It relays bytes and checks nothing.
 
+use std::future::{Future, poll_fn};
 use std::io::Write;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use h2::client::{Builder, SendRequest};
@@ -92,6 +95,10 @@ impl Bridge {
 
     /// A connection that may have one more stream.
     async fn connection(&self) -> Result<SendRequest<Bytes>, Error> {
+        if self.options.streams == 1 {
+            // Without the lock: connections open at the same time.
+            return within("connection", STEP_TIMEOUT, self.connect()).await;
+        }
         let mut newest = self.newest.lock().await;
         if let Some((sender, streams)) = &mut *newest
             && *streams < self.options.streams
@@ -116,14 +123,14 @@ impl Bridge {
             .initial_connection_window_size(CONNECTION_WINDOW);
         let (mut sender, mut connection) = builder.handshake(stream).await.map_err(failed)?;
         // RFC 8441 3: not before the server has announced it.
-        while !sender.is_extended_connect_protocol_enabled() {
-            tokio::select! {
-                ended = &mut connection => {
-                    return Err(ended.map_or_else(failed, |()| Error::new("the connection ended")));
-                }
-                () = tokio::task::yield_now() => {}
+        poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+            Poll::Ready(ended) => {
+                Poll::Ready(Err(ended.map_or_else(failed, |()| Error::new("the connection ended"))))
             }
-        }
+            Poll::Pending if sender.is_extended_connect_protocol_enabled() => Poll::Ready(Ok(())),
+            Poll::Pending => Poll::Pending,
+        })
+        .await?;
         spawn_local(async move {
             if let Err(error) = connection.await {
                 eprintln!("loadgen bridge: {error}");
@@ -155,7 +162,7 @@ async fn send(mut reader: OwnedReadHalf, mut stream: SendStream<Bytes>) -> Resul
         while !buffer.is_empty() {
             stream.reserve_capacity(buffer.len());
             let capacity = match stream.capacity() {
-                0 => std::future::poll_fn(|cx| stream.poll_capacity(cx)).await,
+                0 => poll_fn(|cx| stream.poll_capacity(cx)).await,
                 capacity => Some(Ok(capacity)),
             };
             let capacity = capacity.ok_or_else(|| Error::new("the stream ended"))?;
