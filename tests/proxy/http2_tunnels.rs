@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::http2::{
     END_HEADERS, GOAWAY, HEADERS, Http2Client, RawHttp2, fields, frame, http2_proxy,
+    http2_proxy_with,
 };
 use crate::support::{
     Backend, Client, MockBackend, PlainStream, Proxy, RawResponse, assert_relays, close_normally,
@@ -170,6 +171,17 @@ async fn declined_handshake_is_passed_on() {
 }
 
 #[tokio::test]
+async fn own_response_opens_no_tunnel() {
+    let backend = MockBackend::new().await;
+    let routes = route(&[backend.address()], "");
+    let proxy = http2_proxy_with("health_path = \"/health\"\n", &routes).await;
+    let mut http2 = Http2Client::connect(&Client::new(&proxy).await).await;
+    assert_eq!(http2.get("/health").await.0.status().as_u16(), 200);
+    let (head, _) = http2.connect_websocket("/health", &[]).await;
+    assert_eq!(head.status().as_u16(), 502);
+}
+
+#[tokio::test]
 async fn each_tunnel_counts_against_the_limits() {
     let mut bed = Http2Bed::with("[concurrency]\ntunnels_per_client = 2\n").await;
     let first = bed.open().await;
@@ -187,7 +199,8 @@ async fn each_tunnel_counts_against_the_limits() {
 // Requirements: E9, E10, H226, H227.
 #[tokio::test]
 async fn ends_of_streams_reach_the_backend() {
-    let mut bed = Http2Bed::with("").await;
+    // A heartbeat would find the end as well.
+    let mut bed = Http2Bed::with("[heartbeat]\ninterval = \"off\"\n").await;
     let (mut neighbour, mut far) = bed.open().await;
     // A reset, the end within a frame, and the end between frames.
     for (number, partial) in [None, Some(&b"\x82\xfe"[..]), Some(b"")].into_iter().enumerate() {
@@ -232,6 +245,8 @@ async fn trailers_end_the_tunnel() {
     assert_relays(&mut client, &mut backend).await;
     let trailers = [("x-a".parse::<hyper::header::HeaderName>().unwrap(), "1".parse().unwrap())];
     client.get_mut().sender.send_trailers(trailers.into_iter().collect()).unwrap();
+    let reset = std::future::poll_fn(|cx| client.get_mut().sender.poll_reset(cx));
+    assert_eq!(within_timeout("a reset", reset).await.unwrap(), Reason::PROTOCOL_ERROR);
     assert_eq!(bed.proxy.tunnel_end(1).await["end"], "client_disconnected");
     bed.open().await;
 }
@@ -258,12 +273,14 @@ async fn lost_connection_ends_each_tunnel_once() {
 /// Sizes of messages to backends that do not read, and the number of their tunnels. Left in the library, the small
 /// frames of ten tunnels would end the connection.
 const STALLS: [(usize, usize); 3] = [(8, 10), (30, 2), (64 << 10, 2)];
+/// A stalled tunnel stays open for as long as the test needs.
+const NO_TIMEOUTS: &str = "[heartbeat]\ninterval = \"off\"\n[limits]\nwrite_timeout = \"10m\"\n";
 
 // Requirements: E20, H230.
 #[tokio::test]
 async fn stalled_tunnels_do_not_disturb_others() {
     for (size, tunnels) in STALLS {
-        let mut bed = Http2Bed::with("").await;
+        let mut bed = Http2Bed::with(NO_TIMEOUTS).await;
         let (mut neighbour, mut far) = bed.open().await;
         let mut stalled = Vec::new();
         for _ in 0..tunnels {
@@ -290,7 +307,7 @@ async fn stalled_tunnels_do_not_disturb_others() {
 // Requirements: E20, H230.
 #[tokio::test]
 async fn one_stalled_tunnel_of_a_hundred_stays_alone() {
-    let mut bed = Http2Bed::with("").await;
+    let mut bed = Http2Bed::with(NO_TIMEOUTS).await;
     let (mut stalled, _backend) = bed.open().await;
     let mut others = Vec::new();
     for _ in 0..99 {
@@ -324,6 +341,8 @@ async fn open_tunnels_survive_idle_times_and_reloads() {
         Http2Bed::with("[timeouts]\nkeep_alive = \"200ms\"\nrequest_header = \"200ms\"\n").await;
     let (mut client, mut backend) = bed.open().await;
     bed.proxy.reload().await;
+    // Nor does a listener that stops offering HTTP/2 (RFC 8441 3).
+    bed.proxy.reload_with("name = \"tls\"\n", "name = \"tls\"\nhttp2 = false\n").await;
     // Longer than the timeouts of a connection without streams.
     tokio::time::sleep(Duration::from_millis(600)).await;
     assert_relays(&mut client, &mut backend).await;

@@ -6,7 +6,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use crate::support::http2::{Http2Client, http2_proxy};
+use crate::support::http2::{
+    HEADERS, Http2Client, RawHttp2, SETTINGS, frame, get_frame, http2_proxy,
+};
 use crate::support::{
     Backend, BackendEvent, Client, HANDSHAKE, MockBackend, Proxy, close_normally, connect,
     exchange, read_response, read_to_end, route, upgrade, within_timeout,
@@ -154,6 +156,28 @@ async fn http2_connection_with_a_tunnel_does_not_count() {
     for (http2, tunnel, stream) in open {
         close_normally(tunnel, stream).await;
         idle.push(http2);
+    }
+    proxy.end_record("shed").await;
+}
+
+#[tokio::test]
+async fn http2_responses_without_credit_count() {
+    let backend = Backend::app(OK).await;
+    let config = "[concurrency]\npending_memory = \"1MiB\"\n[timeouts]\nrequest_header = \"5m\"\n";
+    let routes = route(&[backend.address], config).replace("\"*\"\nor", "\"other\"\nor");
+    let proxy = http2_proxy(&routes).await;
+    let client = Client::new(&proxy).await;
+    let mut raw = RawHttp2::connect(&client).await;
+    let no_window = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    let requests = (0..100).flat_map(|n| get_frame(2 * n + 1, &[]));
+    raw.write(&no_window.into_iter().chain(requests).collect::<Vec<u8>>()).await;
+    for _ in 0..100 {
+        raw.read_first(&[HEADERS]).await.unwrap();
+    }
+    // The connection and its streams take 442 KiB, and each of these 10.
+    let mut silent = Vec::new();
+    for _ in 0..62 {
+        silent.push(connect([127, 0, 6, 2], client.plain).await);
     }
     proxy.end_record("shed").await;
 }
