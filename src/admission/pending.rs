@@ -66,6 +66,8 @@ pub struct PendingConnection {
     waker: AtomicWaker,
     /// Absent for a connection that is never shed. The requests on it count.
     memory: Option<MemoryCharge>,
+    /// The memory of a request head of which a part was received.
+    partial_head: Mutex<Option<RequestCharge>>,
 }
 
 /// The state of a connection, with the number of its entry if it has one.
@@ -158,6 +160,7 @@ impl PendingConnections {
             if let Some(charge) = &victim.memory {
                 charge.set(0);
             }
+            drop(victim.partial_head().take());
         }
         // The victim may be dropped here, which locks the table.
         drop(table);
@@ -262,7 +265,8 @@ impl PendingConnection {
         memory: Option<MemoryCharge>,
     ) -> Arc<Self> {
         let (is_opened, waker) = (AtomicBool::new(false), AtomicWaker::new());
-        Arc::new(Self { table, state: Mutex::new(state), is_opened, waker, memory })
+        let (state, partial_head) = (Mutex::new(state), Mutex::default());
+        Arc::new(Self { table, state, is_opened, waker, memory, partial_head })
     }
 
     /// Sets how much memory the connection takes in addition to what each one takes that waits, in bytes.
@@ -284,6 +288,24 @@ impl PendingConnection {
             }
             all.make_memory();
         }
+    }
+
+    /// Counts the memory of a request head of which a part was received, until it is set to 0, in bytes.
+    ///
+    /// # Errors
+    /// [`ShedCause::Memory`] if the client has its share of the budget, or if that is exceeded and no other connection
+    /// without a request is left: this one must end.
+    pub fn set_partial_head(&self, bytes: u64) -> Result<(), ShedCause> {
+        let Some((all, client)) = &self.table else { return Ok(()) };
+        let before = self.partial_head().take();
+        drop(before);
+        if bytes == 0 {
+            return Ok(());
+        }
+        let charge = all.requests.charge(*client, bytes, &all.memory).ok_or(ShedCause::Memory)?;
+        *self.partial_head() = Some(charge);
+        // It may be the one that is shed.
+        if all.make_memory() { Ok(()) } else { Err(ShedCause::Memory) }
     }
 
     /// A request is complete: the connection is not shed until its response has been written.
@@ -328,6 +350,10 @@ impl PendingConnection {
             PendingState::Shed(cause) => Poll::Ready(cause),
             PendingState::Silent(_) | PendingState::Busy | PendingState::Idle(_) => Poll::Pending,
         }
+    }
+
+    fn partial_head(&self) -> MutexGuard<'_, Option<RequestCharge>> {
+        self.partial_head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, PendingState> {

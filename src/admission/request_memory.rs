@@ -109,8 +109,8 @@ fn share(limit: u64) -> u64 {
 /// How many clients it takes at least to use up the budget. The eighth part of the default on a machine with 1 GiB is
 /// room for a thousand requests with heads of 1 KiB.
 const CLIENTS_MIN: u64 = 8;
-/// Room for one request, however small the budget is.
-const SHARE_MIN: u64 = HTTP2_REQUEST_BYTES_MAX;
+/// Room for one request, and for one head of HTTP/2 of the default size in several frames, however small the budget is.
+const SHARE_MIN: u64 = HTTP2_REQUEST_BYTES_MAX + (112 << 10);
 
 #[cfg(test)]
 mod tests {

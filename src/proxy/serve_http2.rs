@@ -125,6 +125,10 @@ impl Http2Handler for RequestHandler {
         }
     }
 
+    fn set_partial_head(&self, bytes: u64) -> Result<(), DropReason> {
+        self.0.pending.set_partial_head(bytes).map_err(DropReason::Shed)
+    }
+
     fn count_refused_heads(&self, count: u32) {
         self.0.state.metrics.http2_heads_refused.add(count.into());
     }

@@ -1,6 +1,9 @@
 //! Misuse of HTTP/2: each ends its own connection, or stream, with the right code, and no other.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use crate::support::http2::{
     COMPRESSION_ERROR, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM,
@@ -93,6 +96,20 @@ async fn floods_of_control_frames_end_the_connection() {
     }
 }
 
+// Requirements: H232, E19.
+#[tokio::test]
+async fn flood_of_heads_for_a_reset_stream_ends_the_connection() {
+    let mut test = FloodTest::new().await;
+    let malformed = fields(&[&GET[..], &[("connection", "x")]].concat());
+    test.ends(ENHANCE_YOUR_CALM, "http2_flood", |n| match n {
+        // Reset by the proxy, after which the library ignores what still comes for it.
+        0 => frame(HEADERS, END_HEADERS, 1, &malformed),
+        _ => frame(HEADERS, END_HEADERS, 1, &fields(&[("x", "y")])),
+    })
+    .await;
+    test.finish().await;
+}
+
 // Requirements: H209, E19.
 #[tokio::test]
 async fn flood_of_window_updates_ends_the_connection() {
@@ -150,8 +167,8 @@ async fn large_heads_are_answered_or_end_the_connection() {
     let mut test = FloodTest::new().await;
     let mut raw = RawHttp2::connect(&test.client).await;
     let head = |stream, fields| frame(HEADERS, END_HEADERS | END_STREAM, stream, &bomb(fields));
-    // Too many fields for the proxy, or twice the size.
-    for (stream, fields) in [(1, 120), (3, 480)] {
+    // Too many fields for the proxy, or too many bytes.
+    for (stream, fields) in [(1, 120), (3, 310)] {
         raw.write(&head(stream, fields)).await;
         // The response has a body.
         assert_eq!(raw.read_until(HEADERS, stream).await.flags & END_STREAM, 0);
@@ -160,7 +177,7 @@ async fn large_heads_are_answered_or_end_the_connection() {
         assert_eq!(record["status"], 431);
     }
     // Too large for the library.
-    raw.write(&head(5, 1000)).await;
+    raw.write(&head(5, 330)).await;
     assert_ne!(raw.read_until(HEADERS, 5).await.flags & END_STREAM, 0);
     // Counted once the response is written, which the client may see before.
     let counted = async {
@@ -337,6 +354,29 @@ async fn client_that_permits_no_byte_is_given_up() {
     // The connection is still good.
     raw.write(&get_frame(3, &[])).await;
     raw.read_until(HEADERS, 3).await;
+}
+
+// Requirements: H206.
+#[tokio::test]
+async fn client_that_permits_single_bytes_is_given_up() {
+    let body = "x".repeat(1000);
+    let backend =
+        Backend::app(format!("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{body}")).await;
+    let routes = route(&[backend.address], "");
+    let proxy = http2_proxy(&format!("[timeouts]\nidle = \"400ms\"\n{routes}")).await;
+    let mut raw = RawHttp2::connect(&Client::new(&proxy).await).await;
+    let no_window = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    raw.write(&[no_window, get_frame(1, &[])].concat()).await;
+    raw.read_until(HEADERS, 1).await;
+    let credit = frame(WINDOW_UPDATE, 0, 1, &1_u32.to_be_bytes());
+    for _ in 0..100 {
+        raw.write(&credit).await;
+        if raw.read_first(&[DATA, RST_STREAM]).await.unwrap().kind == RST_STREAM {
+            return;
+        }
+        sleep(Duration::from_millis(40)).await;
+    }
+    panic!("the stream was not reset");
 }
 
 /// A client that resets its streams after they have ended must not end others.

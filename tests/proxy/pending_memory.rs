@@ -7,7 +7,8 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use crate::support::http2::{
-    HEADERS, Http2Client, RawHttp2, SETTINGS, frame, get_frame, http2_proxy,
+    CONTINUATION, END_HEADERS, END_STREAM, GET as FIELDS, HEADERS, Http2Client, PING, RawHttp2,
+    SETTINGS, fields, frame, get_frame, http2_proxy,
 };
 use crate::support::{
     Backend, BackendEvent, Client, HANDSHAKE, MockBackend, Proxy, close_normally, connect,
@@ -180,6 +181,47 @@ async fn http2_responses_without_credit_count() {
         silent.push(connect([127, 0, 6, 2], client.plain).await);
     }
     proxy.end_record("shed").await;
+}
+
+// Requirements: H233.
+#[tokio::test]
+async fn incomplete_http2_heads_count() {
+    let backend = Backend::raw(|head, mut stream, _| async move {
+        let response = match head.to_ascii_lowercase().contains("sec-websocket-key") {
+            true => crate::support::switching_protocols(&head),
+            false => OK.to_owned(),
+        };
+        stream.write_all(response.as_bytes()).await.unwrap();
+        read_to_end(&mut stream).await;
+    })
+    .await;
+    // A client has an eighth of it, which is room for one such head.
+    let config = route(&[backend.address], "[concurrency]\npending_memory = \"4MiB\"\n");
+    let proxy = http2_proxy(&config).await;
+    let client = Client::new(&proxy).await;
+    let head = |stream| frame(HEADERS, END_STREAM, stream, &fields(&FIELDS));
+    let end = |stream| frame(CONTINUATION, END_HEADERS, stream, &fields(&[("x", "y")]));
+    // A tunnel does not hide it.
+    let mut first = RawHttp2::connect(&client).await;
+    let connect =
+        [(":method", "CONNECT"), (":protocol", "websocket"), FIELDS[1], FIELDS[2], FIELDS[3]];
+    first.write(&frame(HEADERS, END_HEADERS, 1, &fields(&connect))).await;
+    first.read_until(HEADERS, 1).await;
+    // The answer to the PING shows that what follows it was read.
+    first.write(&[frame(PING, 0, 0, b"12345678"), head(3)].concat()).await;
+    first.read_until(PING, 0).await;
+    let mut second = RawHttp2::connect(&client).await;
+    second.write(&head(1)).await;
+    assert_eq!(second.goaway_code().await, None);
+    let record = proxy.end_record("shed").await;
+    assert_eq!([&record["key"], &record["value"]], ["concurrency.pending_memory", "4MiB"]);
+    // Counts no more once it is complete.
+    first.write(&end(3)).await;
+    first.read_until(HEADERS, 3).await;
+    let mut third = RawHttp2::connect(&client).await;
+    third.write(&head(1)).await;
+    third.write(&end(1)).await;
+    third.read_until(HEADERS, 1).await;
 }
 
 /// Whether the proxy has not closed this connection, on which it sends nothing.

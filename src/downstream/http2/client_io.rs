@@ -29,6 +29,8 @@ pub(super) struct IoStatus {
     pub(super) flood: Option<FrameFlood>,
     /// A head has begun and is not complete.
     pub(super) is_in_head: bool,
+    /// The library keeps fields of that head.
+    pub(super) is_in_split_head: bool,
     /// Number of streams that the client has opened, including one whose head is not complete; it wraps.
     pub(super) opened: u32,
     /// Everything was passed to the kernel, or at least to TLS. After a poll of the connection, this includes
@@ -77,6 +79,7 @@ impl ReadControl {
         IoStatus {
             flood: state.flood,
             is_in_head,
+            is_in_split_head: state.scanner.is_in_split_head(),
             opened: state.opened,
             is_flushed: !state.is_unflushed,
         }

@@ -92,6 +92,7 @@ where
         streams: FuturesUnordered::new(),
         accepted: 0,
         refused: 0,
+        has_partial_head: false,
         has_large_windows: false,
         reason: None,
         closing: None,
@@ -116,6 +117,8 @@ struct Http2Connection<S, H> {
     accepted: u32,
     /// Number of heads so far that did not become a request; it wraps.
     refused: u32,
+    /// The handler knows of a part of a head.
+    has_partial_head: bool,
     /// Its streams have large windows, or will have once the client has acknowledged that.
     has_large_windows: bool,
     /// Why this side ends the connection.
@@ -148,6 +151,16 @@ impl<S: Stream, H: Http2Handler> Http2Connection<S, H> {
             self.context.flushes.set_flushed();
         }
         self.count_refused(status);
+        if std::mem::replace(&mut self.has_partial_head, status.is_in_split_head)
+            != status.is_in_split_head
+        {
+            let bytes =
+                u64::from(status.is_in_split_head) * partial_head_bytes(self.context.limits);
+            // A GOAWAY would take time, and the library keeps the head until the connection is dropped.
+            if let Err(reason) = self.context.handler.set_partial_head(bytes) {
+                return Poll::Ready(Err(reason));
+            }
+        }
         if let (Some(flood), None) = (status.flood, &self.reason) {
             self.abort(Reason::ENHANCE_YOUR_CALM, DropReason::Http2Flood(flood.to_string()), cx);
         }
@@ -305,15 +318,27 @@ fn builder(limits: HeadLimits) -> Builder {
 }
 
 /// Size from which the library refuses a head with a 431 of its own, which has no record and no error page; beyond
-/// four times of it, it ends the connection. RFC 9113 6.5.2 counts 32 bytes more for each field than HTTP/1.1 has.
+/// four times of it, it ends the connection. RFC 9113 6.5.2 counts 32 bytes more for each field than HTTP/1.1 has, and
+/// pseudo-header fields as well. Heads that are somewhat too large, such as those with one more cookie, get a record.
 fn header_list_size(limits: HeadLimits) -> u32 {
-    u32::try_from(2 * limits.bytes + 32 * limits.fields).unwrap_or(u32::MAX)
+    let fields = limits.fields + PSEUDO_FIELDS;
+    u32::try_from(limits.bytes + limits.bytes / 4 + 32 * fields).unwrap_or(u32::MAX)
+}
+
+/// The most that the library keeps of a head of which only some frames were received: its fields, each of which may take
+/// one byte to send, and the part of a field that is not complete.
+fn partial_head_bytes(limits: HeadLimits) -> u64 {
+    PARTIAL_HEAD_COPIES * u64::from(header_list_size(limits))
 }
 
 const DISCONNECTED: DropReason = DropReason::ClientDisconnected(ConnectionStage::Head);
 
 /// Maximum number of open streams of a connection. RFC 9113 6.5.2 recommends no less than 100.
 const STREAMS_MAX: u32 = 100;
+/// More than a request may have, so that there is room for their names.
+const PSEUDO_FIELDS: usize = 8;
+/// Measured: 4 times for fields without a name of their own, 5 for 1,300 names, and 6.7 with a value of 90 KiB after them.
+const PARTIAL_HEAD_COPIES: u64 = 8;
 /// Maximum number of streams with large windows.
 const LARGE_STREAMS_MAX: usize = 8;
 /// More than all streams of a connection may have in flight: 8 windows of 1 MiB, and 92 of 64 KiB. Otherwise streams

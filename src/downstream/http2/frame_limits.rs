@@ -16,6 +16,9 @@ use super::frame_scanner::{ACK, FrameHeader, kind};
 pub(super) enum FrameFlood {
     /// HEADERS that did not become a request: too large, malformed, or beyond the limit of streams.
     Heads,
+    /// HEADERS that open no stream: trailers, of which a request has one, or fields for a stream that was reset, which the
+    /// h2 library decodes and ignores.
+    Trailers,
     /// RST_STREAM: requests that the client cancelled (CVE-2023-44487).
     Resets,
     /// PING and SETTINGS, each of which is acknowledged.
@@ -31,6 +34,7 @@ impl fmt::Display for FrameFlood {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Heads => "too many request heads that are too large or malformed",
+            Self::Trailers => "too many HEADERS frames that open no stream",
             Self::Resets => "too many streams reset by the client (RST_STREAM)",
             Self::Acknowledged => "too many PING or SETTINGS frames",
             Self::WindowUpdates => "too many WINDOW_UPDATE frames",
@@ -43,6 +47,7 @@ impl fmt::Display for FrameFlood {
 #[derive(Debug)]
 pub(super) struct FrameLimits {
     heads: Allowance,
+    trailers: Allowance,
     resets: Allowance,
     acknowledged: Allowance,
     window_updates: Allowance,
@@ -54,6 +59,7 @@ impl FrameLimits {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             heads: Allowance::new(200, 50, now),
+            trailers: Allowance::new(200, 50, now),
             // A map on a large screen cancels up to 100 tiles with each step of its zoom.
             resets: Allowance::new(1000, 100, now),
             acknowledged: Allowance::new(200, 20, now),
@@ -70,7 +76,7 @@ impl FrameLimits {
         let is_ack = frame.flags & ACK != 0;
         let (allowance, flood) = match frame.kind {
             kind::DATA | kind::CONTINUATION => return Ok(()),
-            kind::HEADERS if !frame.opens_stream => return Ok(()),
+            kind::HEADERS if !frame.opens_stream => (&mut self.trailers, FrameFlood::Trailers),
             kind::HEADERS => (&mut self.heads, FrameFlood::Heads),
             kind::RST_STREAM => (&mut self.resets, FrameFlood::Resets),
             kind::SETTINGS | kind::PING if !is_ack => {
@@ -82,9 +88,10 @@ impl FrameLimits {
         allowance.take(now).ok_or(flood)
     }
 
-    /// Takes one head back, which was that of a request.
+    /// Takes one head back, which was that of a request. Trailers may follow.
     pub(super) fn accept_head(&mut self) {
         self.heads.add(1);
+        self.trailers.add(1);
     }
 
     /// Allows the WINDOW_UPDATE frames for this many written bytes: a client may send two for each small
@@ -146,13 +153,14 @@ mod tests {
         }
     }
 
-    // Requirements: H201, H207, H208, H209, H211.
+    // Requirements: H201, H207, H208, H209, H211, H232.
     #[tokio::test(start_paused = true)]
     async fn each_kind_has_a_burst_and_a_rate() {
         let now = Instant::now();
         let mut limits = FrameLimits::new(now);
         let later = now + Duration::from_secs(2);
         for (frame, burst, rate, flood) in [
+            (frame(kind::HEADERS, 0), 200, 100, FrameFlood::Trailers),
             (frame(kind::RST_STREAM, 0), 1000, 200, FrameFlood::Resets),
             (frame(kind::PING, 0), 200, 40, FrameFlood::Acknowledged),
             (frame(kind::SETTINGS, 0), 0, 0, FrameFlood::Acknowledged),
@@ -164,11 +172,12 @@ mod tests {
             assert_eq!(accepted(&mut limits, frame, now), (burst, flood));
             assert_eq!(accepted(&mut limits, frame, later), (rate, flood));
         }
-        for kind in [kind::DATA, kind::HEADERS, kind::CONTINUATION] {
+        for kind in [kind::DATA, kind::CONTINUATION] {
             assert!((0..5000).all(|_| limits.count(frame(kind, 0), now).is_ok()));
         }
     }
 
+    // Requirements: H232.
     #[tokio::test(start_paused = true)]
     async fn heads_count_unless_they_are_requests() {
         let now = Instant::now();
@@ -177,6 +186,7 @@ mod tests {
         for _ in 0..5000 {
             limits.count(head, now).unwrap();
             limits.accept_head();
+            limits.count(frame(kind::HEADERS, 0), now).unwrap();
         }
         assert_eq!(accepted(&mut limits, head, now), (200, FrameFlood::Heads));
         let later = now + Duration::from_millis(500);

@@ -41,6 +41,8 @@ pub(super) struct FrameScanner {
     is_in_head: bool,
     /// The current frame is the last of its head.
     ends_head: bool,
+    /// The current or last head has more than one frame.
+    is_split: bool,
 }
 
 impl FrameScanner {
@@ -54,6 +56,7 @@ impl FrameScanner {
             payload_left: 0,
             is_in_head: false,
             ends_head: false,
+            is_split: false,
         }
     }
 
@@ -84,6 +87,7 @@ impl FrameScanner {
         }
         if matches!(kind, kind::HEADERS | kind::CONTINUATION) {
             (self.is_in_head, self.ends_head) = (true, flags & END_HEADERS != 0);
+            self.is_split = kind == kind::CONTINUATION || !self.ends_head;
         }
         Some(FrameHeader { kind, flags, opens_stream })
     }
@@ -91,6 +95,11 @@ impl FrameScanner {
     /// Whether a head has begun and is not complete.
     pub(super) fn is_in_head(&self) -> bool {
         self.is_in_head && !(self.ends_head && self.payload_left == 0)
+    }
+
+    /// Whether a head is not complete that has more than one frame. Only of such a head does the h2 library keep fields.
+    pub(super) fn is_in_split_head(&self) -> bool {
+        self.is_split && self.is_in_head()
     }
 }
 
@@ -176,16 +185,21 @@ mod tests {
         let mut scanner = FrameScanner::new();
         headers(&mut scanner, &[b'x'; PREFACE_BYTES]);
         assert!(!scanner.is_in_head());
+        let whole = frame(kind::HEADERS, END_HEADERS, b"abc");
+        headers(&mut scanner, &whole[..whole.len() - 1]);
+        assert!(scanner.is_in_head() && !scanner.is_in_split_head());
+        headers(&mut scanner, &whole[whole.len() - 1..]);
+        assert!(!scanner.is_in_head());
         let first = frame(kind::HEADERS, 0, b"abc");
         headers(&mut scanner, &first[..HEADER_BYTES]);
         assert!(scanner.is_in_head());
         headers(&mut scanner, &first[HEADER_BYTES..]);
-        assert!(scanner.is_in_head(), "a CONTINUATION follows");
+        assert!(scanner.is_in_split_head(), "a CONTINUATION follows");
         let last = frame(kind::CONTINUATION, END_HEADERS, b"abc");
         headers(&mut scanner, &last[..last.len() - 1]);
-        assert!(scanner.is_in_head());
+        assert!(scanner.is_in_split_head());
         headers(&mut scanner, &last[last.len() - 1..]);
-        assert!(!scanner.is_in_head());
+        assert!(!scanner.is_in_head() && !scanner.is_in_split_head());
         headers(&mut scanner, &frame(kind::HEADERS, END_HEADERS, b""));
         assert!(!scanner.is_in_head());
         headers(&mut scanner, &frame(kind::DATA, END_HEADERS, b"a")[..HEADER_BYTES]);

@@ -8,6 +8,7 @@ use super::request_body::Http2Body;
 use crate::downstream::reply::Reply;
 use crate::net::http2::stream::Http2Stream;
 use crate::reject::RejectReason;
+use crate::reject::drop_reason::DropReason;
 
 /// Handles the requests of a connection.
 pub trait Http2Handler: Send + Sync + 'static {
@@ -34,6 +35,12 @@ pub trait Http2Handler: Send + Sync + 'static {
 
     /// How many of these responses there are, and whether the connection carries tunnels. Called again and again.
     fn set_waiting(&self, own_responses: usize, has_tunnels: bool);
+
+    /// Whether a part of a head is kept, which may take this much memory. Called when that changes; 0 if none is kept.
+    ///
+    /// # Errors
+    /// There is no memory for it: the connection must end at once.
+    fn set_partial_head(&self, bytes: u64) -> Result<(), DropReason>;
 
     /// Counts heads that were refused before they became requests.
     fn count_refused_heads(&self, count: u32);

@@ -97,7 +97,9 @@ impl FlushSignal {
         if *since.get_or_insert(waiters.flushes) != waiters.flushes {
             return Poll::Ready(());
         }
-        waiters.wakers.push(cx.waker().clone());
+        if !waiters.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+            waiters.wakers.push(cx.waker().clone());
+        }
         Poll::Pending
     }
 
@@ -122,12 +124,19 @@ pub(super) struct SendBody<'c> {
     /// `None` for a response of the proxy itself.
     unread: Option<UnreadResponse>,
     write_timeout: Duration,
-    stall: Option<Pin<Box<Sleep>>>,
+    stall: Option<ReadStall>,
+}
+
+/// Data of a response waits for flow control.
+struct ReadStall {
+    until: Pin<Box<Sleep>>,
+    /// Bytes that were permitted since the time began.
+    permitted: usize,
 }
 
 impl<'c> SendBody<'c> {
-    /// Sends `body` after this head. A client that permits no byte for `write_timeout` is given up. What it does not read
-    /// counts in `unread`.
+    /// Sends `body` after this head. A client that does not permit [`MIN_READ_RATE`] for `write_timeout` is given up.
+    /// What it does not read counts in `unread`.
     pub(super) fn new(
         stream: SendStream<Bytes>,
         headers: &HeaderMap,
@@ -229,25 +238,54 @@ impl<'c> SendBody<'c> {
                     Poll::Pending => return self.poll_stall(cx).map(|()| None),
                 }
             }
-            self.stall = None;
             let data = self.unsent.split_to(capacity.min(self.unsent.len()));
+            if let Some(stall) = &mut self.stall {
+                stall.permitted = stall.permitted.saturating_add(data.len());
+            }
             let is_end = self.is_last && self.unsent.is_empty();
             if self.stream.send_data(data, is_end).is_err() {
                 return Poll::Ready(None);
             }
         }
+        self.stall = None;
         Poll::Ready(Some(()))
     }
 
-    /// Ready once the client has permitted no byte for too long; the stream is reset then.
+    /// Ready once the client has permitted too little for too long; the stream is reset then.
     fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let timeout = self.write_timeout;
-        let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(timeout)));
-        ready!(stall.as_mut().poll(cx));
-        self.stream.send_reset(Reason::CANCEL);
-        Poll::Ready(())
+        let new_stall = || ReadStall { until: Box::pin(sleep(timeout)), permitted: 0 };
+        let stall = self.stall.get_or_insert_with(new_stall);
+        loop {
+            ready!(stall.until.as_mut().poll(cx));
+            if stall.permitted as f64 <= MIN_READ_RATE * timeout.as_secs_f64() {
+                self.stream.send_reset(Reason::CANCEL);
+                return Poll::Ready(());
+            }
+            *stall = new_stall();
+        }
     }
 }
 
+/// Bytes per second of a response that a client has to permit while some wait; as `limits.min_write_rate` of tunnels.
+const MIN_READ_RATE: f64 = 100.0;
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stream_that_waits_for_a_flush_is_kept_once() {
+        let flushes = FlushSignal::default();
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut since = None;
+        for _ in 0..100 {
+            assert!(flushes.poll_flushed(&mut since, &mut cx).is_pending());
+        }
+        assert_eq!(flushes.lock().wakers.len(), 1);
+        flushes.set_flushed();
+        assert!(flushes.poll_flushed(&mut since, &mut cx).is_ready());
+    }
+}

@@ -249,6 +249,7 @@ mod tests {
     use crate::downstream::http2::request_body::Http2Body;
     use crate::net::http2::waiting::WaitingBytes;
     use crate::reject::RejectReason;
+    use crate::reject::drop_reason::DropReason;
 
     /// A handler that needs much memory.
     struct LargeHandler;
@@ -272,6 +273,9 @@ mod tests {
         fn abandon_tunnel(&self, _: Box<()>) {}
         fn set_idle(&self) {}
         fn set_waiting(&self, _: usize, _: bool) {}
+        fn set_partial_head(&self, _: u64) -> Result<(), DropReason> {
+            Ok(())
+        }
         fn count_refused_heads(&self, _: u32) {}
         fn is_shared(&self) -> bool {
             false
