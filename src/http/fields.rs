@@ -2,7 +2,7 @@
 //! Connection field.
 
 use hyper::HeaderMap;
-use hyper::header::{CONNECTION, HeaderName, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
 
 /// The members of a comma-separated field over all its lines, in order, trimmed. Empty members are
 /// skipped, as RFC 9110 5.6.1.2 requires of a recipient.
@@ -37,6 +37,27 @@ pub fn single_value<'h, E>(
     let mut lines = headers.get_all(name).iter();
     let first = lines.next();
     if lines.all(|line| Some(line) == first) { Ok(first) } else { Err(different) }
+}
+
+/// The value of `Content-Length`.
+///
+/// # Errors
+/// It is no number, or several values are not equal (RFC 9112 6.3).
+pub fn content_length(headers: &HeaderMap) -> Result<Option<u64>, &'static str> {
+    let mut common = None;
+    for line in headers.get_all(CONTENT_LENGTH) {
+        for member in line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            let digits = !member.is_empty() && member.iter().all(u8::is_ascii_digit);
+            let length = std::str::from_utf8(member).ok().filter(|_| digits);
+            let length = length.and_then(|text| text.parse::<u64>().ok());
+            match (common, length) {
+                (None, Some(length)) => common = Some(length),
+                (Some(before), Some(length)) if before == length => {}
+                (_, _) => return Err("Content-Length is malformed"),
+            }
+        }
+    }
+    Ok(common)
 }
 
 /// Whether the text is a token (RFC 9110 5.6.2).

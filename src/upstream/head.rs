@@ -20,7 +20,7 @@ use super::forwarded_headers::{ADDED_MAX, ForwardedHeaders, apply_rules};
 use super::{negotiate, trailers};
 use crate::config::settings::HeaderRules;
 use crate::http::extension::Extension;
-use crate::http::fields::{ConnectionOptions, is_hop_by_hop, lists_only};
+use crate::http::fields::{ConnectionOptions, content_length, is_hop_by_hop, lists_only};
 use crate::http::proxy_fields::{is_proxy_field, is_rewritten_field};
 use crate::http::{CDN_LOOP, Handshake, LOOP_ID};
 use crate::reject::RejectReason;
@@ -70,7 +70,7 @@ pub fn upgrade_request(
 /// ([`take_spelling`]); `keeps_alive` is whether the connection may carry more requests.
 ///
 /// # Errors
-/// [`RejectReason::RequestInvalid`] if `Connection` is malformed or the host is missing.
+/// [`RejectReason::RequestInvalid`] if `Connection` or `Content-Length` is malformed or the host is missing.
 pub fn plain_request(
     head: &request::Parts,
     spelling: Extensions,
@@ -80,6 +80,10 @@ pub fn plain_request(
     // RFC 9110 10.1.1: an expectation in HTTP/1.0 has no meaning.
     let is_old = head.version < Version::HTTP_11;
     let mut headers = request_headers(head, forwarded, |name| is_old && *name == EXPECT)?;
+    // RFC 9110 8.6: as one number. A backend might read several lines, or one with zeros in front, in another way.
+    if let Some(length) = content_length(&headers).map_err(RejectReason::RequestInvalid)? {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
     if head.headers.contains_key(TRANSFER_ENCODING) {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         let rules = &forwarded.policy.request_headers;
@@ -303,8 +307,9 @@ fn response_headers(headers: &HeaderMap, rules: &HeaderRules) -> Result<HeaderMa
 /// disagreement about the length cannot smuggle in a second response. `identity` is no coding (it was one in RFC 2616). Other codings are not asked for
 /// (`TE` never names one) and not undone, so the client could not read the body.
 fn body_length(headers: &HeaderMap) -> Result<Option<u64>, RejectReason> {
+    let declared = || content_length(headers).map_err(RejectReason::BackendHandshakeInvalid);
     let Some(codings) = headers.get_all(TRANSFER_ENCODING).iter().next_back() else {
-        return content_length(headers);
+        return declared();
     };
     // hyper decodes chunks, once, only if the very last member is `chunked`; after `chunked,` it does not.
     let last = codings.as_bytes().rsplit(|byte| *byte == b',').next().unwrap_or_default();
@@ -312,32 +317,10 @@ fn body_length(headers: &HeaderMap) -> Result<Option<u64>, RejectReason> {
     if is_chunked && lists_only(headers, &TRANSFER_ENCODING, "chunked") {
         Ok(None)
     } else if lists_only(headers, &TRANSFER_ENCODING, "identity") {
-        content_length(headers)
+        declared()
     } else {
         Err(RejectReason::BackendHandshakeInvalid("Transfer-Encoding other than chunked"))
     }
-}
-
-/// The value of `Content-Length`. Several values must be equal (RFC 9112 6.3).
-fn content_length(headers: &HeaderMap) -> Result<Option<u64>, RejectReason> {
-    let mut common = None;
-    for line in headers.get_all(CONTENT_LENGTH) {
-        for member in line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-            let digits = !member.is_empty() && member.iter().all(u8::is_ascii_digit);
-            let length = std::str::from_utf8(member).ok().filter(|_| digits);
-            let length = length.and_then(|text| text.parse::<u64>().ok());
-            match (common, length) {
-                (None, Some(length)) => common = Some(length),
-                (Some(before), Some(length)) if before == length => {}
-                (_, _) => {
-                    return Err(RejectReason::BackendHandshakeInvalid(
-                        "Content-Length is malformed",
-                    ));
-                }
-            }
-        }
-    }
-    Ok(common)
 }
 
 /// Room for the fields that tidegate adds to a response, and those that hyper adds: Content-Length, Trailer or

@@ -9,8 +9,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::support::http2::{
-    DATA, END_HEADERS, GET, HEADERS, Http2Client, RawFrame, RawHttp2, SETTINGS, WINDOW_UPDATE,
-    fields, frame, get, http2_proxy, read_body, send_all, trailers,
+    DATA, END_HEADERS, END_STREAM, GET, HEADERS, Http2Client, PROTOCOL_ERROR, RawFrame, RawHttp2,
+    SETTINGS, WINDOW_UPDATE, fields, frame, get, http2_proxy, read_body, send_all, trailers,
 };
 use crate::support::{
     Backend, BackendEvent, Client, Proxy, RawResponse, read_to_end, route, within_timeout,
@@ -331,6 +331,37 @@ async fn aborted_response_resets_its_stream_only() {
     assert_eq!(error.reason(), Some(h2::Reason::INTERNAL_ERROR));
     assert_eq!(client.get("/").await.1, b"ok");
     assert_eq!(proxy.end_record("backend_disconnected").await["event"], "aborted");
+}
+
+// Requirements: H234, H235.
+#[tokio::test]
+async fn length_reaches_the_backend_as_one_number() {
+    let backend = Backend::app(OK).await;
+    let proxy = http2_proxy(&route(&[backend.address], "")).await;
+    let mut raw = RawHttp2::connect(&Client::new(&proxy).await).await;
+    let post = [(":method", "POST"), GET[1], GET[2], GET[3]];
+    for (stream, lengths) in [(1, ["003", "3"]), (3, ["3", "3"]), (5, ["3", "4"])] {
+        let lengths = lengths.map(|length| ("content-length", length));
+        let more = [("cookie", ""), ("cookie", "a=1"), ("cookie", ""), ("cookie", "b=2")];
+        let block = fields(&[&post[..], &lengths, &more].concat());
+        let head = frame(HEADERS, END_HEADERS, stream, &block);
+        raw.write(&[head, frame(DATA, END_STREAM, stream, b"abc")].concat()).await;
+        if stream < 5 {
+            // 200 in the static table (RFC 7541 A).
+            assert_eq!(raw.read_until(HEADERS, stream).await.payload[0], 0x80 | 8);
+        } else {
+            assert_eq!(raw.reset_code(stream).await, PROTOCOL_ERROR);
+        }
+    }
+    let heads = backend.heads();
+    assert_eq!(heads.len(), 2);
+    for head in heads {
+        let seen = RawResponse { status: 0, head };
+        assert_eq!(
+            (seen.all("content-length"), seen.all("cookie")),
+            ("3".into(), "a=1; b=2".into())
+        );
+    }
 }
 
 #[tokio::test]

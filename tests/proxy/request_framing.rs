@@ -27,6 +27,12 @@ async fn bodies_of_every_framing_are_forwarded() {
         assert_eq!(exchange(&mut stream, &sized).await.1, b"ok");
         assert_eq!(backend.bytes().await, b"hello");
     }
+    exchange(&mut stream, &sized.replace("5", "005")).await;
+    let head = RawResponse { status: 0, head: backend.heads().pop().unwrap() };
+    assert_eq!(
+        (head.all("content-length"), backend.bytes().await),
+        ("5".into(), b"hello".to_vec())
+    );
     // RL34: unusual, and left to the application.
     let (response, _) = exchange(&mut stream, &sized.replace("POST", "GET")).await;
     assert_eq!((response.status, backend.bytes().await), (200, b"hello".to_vec()));

@@ -37,8 +37,6 @@ pub(super) fn convert(
     let bytes = target_bytes + head.headers.iter().map(size).sum::<usize>();
     let host = convert_host(&mut head.headers, authority);
     head.uri = target.path_and_query.map(Uri::from).unwrap_or_default();
-    // RFC 9113 8.2.3: Cookie may be split, and counts as several fields above.
-    join_cookies(&mut head.headers);
     if fields > limits.fields {
         return Err(RejectReason::HeadTooLarge);
     }
@@ -50,6 +48,8 @@ pub(super) fn convert(
     }
     host?;
     check_values(&head.headers)?;
+    // RFC 9113 8.2.3: Cookie may be split, and counts as several fields above.
+    join_cookies(&mut head.headers);
     match head.extensions.remove::<Protocol>() {
         Some(protocol) if head.method == Method::CONNECT => {
             convert_connect(head, protocol.as_str(), has_body, key)
@@ -91,12 +91,15 @@ fn check_values(headers: &HeaderMap) -> Result<(), RejectReason> {
     Ok(())
 }
 
-/// RFC 9113 8.2.3: the parts of `Cookie` are joined for HTTP/1.1.
+/// RFC 9113 8.2.3: the parts of `Cookie` are joined for HTTP/1.1. Empty ones are left out.
 fn join_cookies(headers: &mut HeaderMap) {
-    let parts: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if parts.len() > 1
-        && let Ok(joined) = HeaderValue::from_bytes(&parts.join(&b"; "[..]))
-    {
+    let parts = headers.get_all(COOKIE);
+    if parts.iter().nth(1).is_none() {
+        return;
+    }
+    let parts = parts.iter().map(HeaderValue::as_bytes).filter(|part| !part.is_empty());
+    let parts: Vec<&[u8]> = parts.collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&parts.join(&b"; "[..])) {
         headers.insert(COOKIE, joined);
     }
 }
@@ -154,11 +157,11 @@ mod tests {
         request.extension(Protocol::from_static(protocol))
     }
 
-    // Requirements: E13, E14.
+    // Requirements: E13, E14, H235.
     #[test]
     fn host_and_cookie_become_single_fields() {
         let mut request = get("https://A.example:8443/a?b").header("host", "a.EXAMPLE:8443");
-        for crumb in ["a=1", "b=2; c=3", "d="] {
+        for crumb in ["", "a=1", "b=2; c=3", "", "d=", ""] {
             request = request.header("cookie", crumb);
         }
         let (result, head) = converted(request, false);
