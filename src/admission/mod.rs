@@ -4,7 +4,6 @@
 
 mod client_entries;
 pub mod concurrency;
-mod fair_queue;
 pub(crate) mod origin;
 pub(crate) mod pending;
 pub(crate) mod pending_memory;

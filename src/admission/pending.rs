@@ -15,8 +15,9 @@
 //! asked for: the oldest one of the client that has the most of them. Before that comes a client with very many that have
 //! asked for nothing.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -269,6 +270,15 @@ impl PendingConnection {
         Arc::new(Self { table, state, is_opened, waker, memory, partial_head })
     }
 
+    /// Whose connection it is when workers share their time: that of its client, or of a trusted proxy, whose connections
+    /// are those of many clients and count one by one.
+    pub fn share_owner(self: &Arc<Self>) -> u64 {
+        match &self.table {
+            Some((_, client)) => OWNERS.hash_one(client),
+            None => Arc::as_ptr(self).addr() as u64,
+        }
+    }
+
     /// Sets how much memory the connection takes in addition to what each one takes that waits, in bytes.
     pub fn set_buffered(&self, bytes: u64) {
         self.set_memory(WAITING_BYTES + bytes);
@@ -378,6 +388,8 @@ impl Drop for PendingConnection {
     }
 }
 
+/// Its keys are random, so that clients cannot choose addresses that look like one owner.
+static OWNERS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 /// How long a connection must have been silent or idle before it counts as old: enough for the handshakes of slow
 /// clients, and for the requests of a page.
 const MIN_AGE: Duration = Duration::from_secs(2);

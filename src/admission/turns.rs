@@ -9,8 +9,8 @@ use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
-use super::fair_queue::FairQueue;
 use crate::client::ClientKey;
+use crate::sys::fair_queue::FairQueue;
 
 /// The turns of the process, and who waits for one.
 ///
@@ -24,8 +24,8 @@ pub struct Turns {
 #[derive(Debug)]
 struct Queues {
     free: usize,
-    begun: FairQueue<oneshot::Sender<Turn>>,
-    new: FairQueue<oneshot::Sender<Turn>>,
+    begun: FairQueue<ClientKey, oneshot::Sender<Turn>>,
+    new: FairQueue<ClientKey, oneshot::Sender<Turn>>,
     begun_in_a_row: usize,
 }
 

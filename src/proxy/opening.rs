@@ -57,7 +57,8 @@ impl<F: Future> Opening<F> {
     ) -> Self {
         let turn_ends = sleep_until(Instant::now() + TURN_TIME);
         let state = OpeningState::HasTurn { _turn: turn };
-        Self { work, connection, turns, client, state, turn_ends, share: ShareTurn::default() }
+        let share = ShareTurn::of(connection.share_owner());
+        Self { work, connection, turns, client, state, turn_ends, share }
     }
 }
 

@@ -69,7 +69,7 @@ impl OpenedHttp2 {
     /// Serves the connection to its end. It was accepted by this listener at `started`.
     pub(super) async fn serve(self, state: Arc<ProxyState>, key: ListenerKey, started: Instant) {
         let Self { mut serving, connection, pending } = self;
-        let mut share = ShareTurn::default();
+        let mut share = ShareTurn::of(pending.share_owner());
         let ended = poll_fn(|cx| match pending.poll_shed(cx) {
             Poll::Ready(cause) => Poll::Ready(Err(DropReason::Shed(cause))),
             Poll::Pending => {

@@ -3,6 +3,7 @@
 pub(crate) mod clock;
 pub(crate) mod descriptors;
 pub(crate) mod entropy;
+pub(crate) mod fair_queue;
 pub(crate) mod file_identity;
 pub(crate) mod local_ports;
 pub(crate) mod memory;

@@ -2,8 +2,9 @@
 //!
 //! A worker runs the tasks that are ready in their order, and looks at its sockets after some of them. If all
 //! tasks with much to do were in that queue, each task behind them would wait for all. So only those are in it
-//! that fit into a share of the worker's time; the others wait here, each kind in the order in which its tasks
-//! asked, and the kinds take turns.
+//! that fit into a share of the worker's time; the others wait here. The kinds take turns, and within a kind the owners
+//! of the tasks, so that a client with many connections does not delay the others; the tasks of one owner keep the order in
+//! which they asked.
 //!
 //! | state | event | next |
 //! | --- | --- | --- |
@@ -11,7 +12,6 @@
 //! | time is left | a task has worked | the next one that waits works |
 //! | spent | a task asks or waits | a new share begins after the next look at the sockets, behind the tasks that are ready then |
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::mem;
 use std::pin::Pin;
@@ -23,6 +23,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 
+use super::fair_queue::FairQueue;
 use super::worker_step::WorkerStep;
 
 /// What a task works on: a kind with many tasks does not delay the others.
@@ -47,7 +48,7 @@ struct ShareState {
     is_renewing: bool,
     /// A task that waited may work, and has not finished.
     is_granted: bool,
-    waiting: [VecDeque<oneshot::Sender<ShareWork>>; WORK_KINDS],
+    waiting: [FairQueue<u64, oneshot::Sender<ShareWork>>; WORK_KINDS],
     /// The kind whose turn it is.
     next: usize,
 }
@@ -62,22 +63,30 @@ pub struct ShareWork {
     was_waiting: bool,
 }
 
-/// The place of a task among those that wait, if it waits.
+/// The place of a task among those that wait, if it waits. By default it has the same owner as all others.
 #[derive(Debug, Default)]
-pub struct ShareTurn(Option<oneshot::Receiver<ShareWork>>);
+pub struct ShareTurn {
+    owner: u64,
+    place: Option<oneshot::Receiver<ShareWork>>,
+}
 
 impl ShareTurn {
+    /// For a task of this owner.
+    pub fn of(owner: u64) -> Self {
+        Self { owner, place: None }
+    }
+
     /// Ready when the task may work. It is woken then.
     pub fn poll(&mut self, kind: WorkKind, cx: &mut Context<'_>) -> Poll<ShareWork> {
-        let receiver = match &mut self.0 {
+        let receiver = match &mut self.place {
             Some(receiver) => receiver,
-            None => match SHARE.with(|share| share.request(kind)) {
+            None => match SHARE.with(|share| share.request(kind, self.owner)) {
                 Ok(work) => return Poll::Ready(work),
-                Err(receiver) => self.0.insert(receiver),
+                Err(receiver) => self.place.insert(receiver),
             },
         };
         let work = ready!(Pin::new(receiver).poll(cx));
-        self.0 = None;
+        self.place = None;
         // The sender is dropped only with its worker.
         let share = work.ok().and_then(|mut work| work.share.take());
         let step = Some(WorkerStep::begin());
@@ -94,6 +103,7 @@ impl WorkerShare {
     fn request(
         self: &Arc<Self>,
         kind: WorkKind,
+        owner: u64,
     ) -> Result<ShareWork, oneshot::Receiver<ShareWork>> {
         let mut state = self.state();
         if state.used < SHARE_MAX && !state.has_waiting() {
@@ -102,7 +112,7 @@ impl WorkerShare {
             return Ok(ShareWork { share, step, was_waiting: false });
         }
         let (sender, receiver) = oneshot::channel();
-        state.waiting[kind as usize].push_back(sender);
+        state.waiting[kind as usize].push(owner, sender);
         drop(state);
         self.grant_next();
         Err(receiver)
@@ -176,7 +186,7 @@ impl ShareState {
         let kinds = (0..WORK_KINDS).map(|offset| (self.next + offset) % WORK_KINDS);
         let kind = { kinds }.find(|kind| !self.waiting[*kind].is_empty())?;
         self.next = kind + 1;
-        self.waiting[kind].pop_front()
+        self.waiting[kind].pop()
     }
 }
 

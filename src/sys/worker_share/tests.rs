@@ -23,9 +23,9 @@ fn spin(time: Duration) {
     while started.elapsed() < time {}
 }
 
-/// A task that always has more to do, and counts its steps.
-async fn work(kind: WorkKind, time: Duration, steps: Arc<AtomicUsize>) {
-    let mut turn = ShareTurn::default();
+/// A task of this owner that always has more to do, and counts its steps.
+async fn work(kind: WorkKind, owner: u64, time: Duration, steps: Arc<AtomicUsize>) {
+    let mut turn = ShareTurn::of(owner);
     poll_fn(|cx| {
         let _work = ready!(turn.poll(kind, cx));
         spin(time);
@@ -45,7 +45,7 @@ fn spawn(
 ) -> Vec<Arc<AtomicUsize>> {
     let steps: Vec<Arc<AtomicUsize>> = (0..count).map(|_| Arc::default()).collect();
     for steps in &steps {
-        tasks.spawn(work(kind, time, Arc::clone(steps)));
+        tasks.spawn(work(kind, 0, time, Arc::clone(steps)));
     }
     steps
 }
@@ -139,6 +139,20 @@ fn tasks_that_end_while_they_wait_delay_no_others() {
         run(&steps, 100).await;
         let now = counts(&steps);
         assert!(before.iter().zip(&now).all(|(before, now)| now - before > 10), "{now:?}");
+    });
+}
+
+#[test]
+fn owners_take_turns_whatever_their_number_of_tasks() {
+    on_worker(async {
+        let mut tasks = JoinSet::new();
+        let mut steps = spawn(&mut tasks, 40, WorkKind::Http, STEP);
+        let one = Arc::<AtomicUsize>::default();
+        tasks.spawn(work(WorkKind::Http, 1, STEP, one.clone()));
+        steps.push(one.clone());
+        run(&steps, 400).await;
+        let own = one.load(Ordering::Relaxed);
+        assert!(own > 20, "{own} of 400");
     });
 }
 
