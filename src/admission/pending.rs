@@ -12,8 +12,7 @@
 //! | silent, idle | a new connection needs its place, or others need its memory | shed |
 //!
 //! For memory, connections that wait for their next request are closed first, since their clients have got what they
-//! asked for: the oldest one of the client that has the most of them. Before that comes a client with very many that have
-//! asked for nothing.
+//! asked for: the oldest one of the client that has the most of them. A client with very many silent ones comes first.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};

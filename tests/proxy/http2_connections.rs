@@ -37,7 +37,7 @@ async fn settings_announce_the_limits() {
     settings.sort_unstable();
     // Concurrent streams, initial window, size of the header list (RFC 9113 6.5.2), and extended CONNECT (RFC
     // 8441 3).
-    assert_eq!(settings, [(3, 100), (4, 64 << 10), (6, 2 * (32 << 10) + 3200), (8, 1)]);
+    assert_eq!(settings, [(3, 100), (4, 64 << 10), (6, (40 << 10) + 32 * 108), (8, 1)]);
 }
 
 // Requirements: TL20.

@@ -75,13 +75,13 @@ async fn service_manager_is_notified_of_each_step() {
     let mut proxy = Proxy::spawn(&config(), &[manager.environment()]);
     let ready = manager.next_message().await;
     assert!(has(&ready, "READY=1"), "{ready}");
-    assert!(ready.contains("STATUS=generation 1"), "{ready}");
+    assert!(ready.contains("STATUS=configuration 1"), "{ready}");
     // READY=1 means that connections are accepted.
     let address = proxy.address("plain").await;
     TcpStream::connect(address).await.unwrap();
 
     let mut last = 0;
-    for (file, status) in [(config(), "generation 2"), ("nonsense".into(), "generation 2")] {
+    for (file, status) in [(config(), "configuration 2"), ("nonsense".into(), "configuration 2")] {
         proxy.rewrite(&file);
         proxy.signal(Signal::HUP);
         let reloading = manager.next_message().await;

@@ -274,18 +274,28 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
+    use futures_util::Stream as _;
+    use futures_util::stream::FuturesUnordered;
+
     use super::*;
 
     #[test]
     fn stream_that_waits_for_a_flush_is_kept_once() {
         let flushes = FlushSignal::default();
-        let mut cx = Context::from_waker(Waker::noop());
         let mut since = None;
-        for _ in 0..100 {
-            assert!(flushes.poll_flushed(&mut since, &mut cx).is_pending());
-        }
-        assert_eq!(flushes.lock().wakers.len(), 1);
-        flushes.set_flushed();
-        assert!(flushes.poll_flushed(&mut since, &mut cx).is_ready());
+        let waiting = poll_fn(|cx| {
+            for _ in 0..100 {
+                assert!(flushes.poll_flushed(&mut since, cx).is_pending());
+            }
+            assert_eq!(flushes.lock().wakers.len(), 1);
+            flushes.set_flushed();
+            flushes.poll_flushed(&mut since, cx)
+        });
+        // As a connection polls its streams.
+        let mut streams = FuturesUnordered::from_iter([waiting]);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut streams).poll_next(&mut cx).is_ready());
     }
 }
