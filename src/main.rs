@@ -20,6 +20,7 @@ use tidegate::demo;
 use tidegate::listener::inherited::InheritedSockets;
 use tidegate::server::reload::ConfigSource;
 use tidegate::server::signals;
+use tidegate::sys::worker_share;
 use tidegate::telemetry::log;
 
 use cli::{Arguments, CheckArgs, CliCommand};
@@ -59,6 +60,7 @@ fn serve(config: PathBuf) -> ExitCode {
         .thread_name("tidegate")
         // Busy tunnels reschedule themselves, so sockets and timers must be polled more often.
         .event_interval(EVENT_INTERVAL)
+        .on_thread_park(worker_share::rest)
         .enable_all()
         .build();
     let runtime = match runtime {

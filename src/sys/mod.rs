@@ -9,5 +9,5 @@ pub(crate) mod local_ports;
 pub(crate) mod memory;
 pub(crate) mod systemd;
 pub(crate) mod watchdog;
-pub(crate) mod worker_share;
+pub mod worker_share;
 pub(crate) mod worker_step;

@@ -11,6 +11,7 @@
 //! | time is left | a task asks, and none waits | it works at once |
 //! | time is left | a task has worked | the next one that waits works |
 //! | spent | a task asks or waits | a new share begins after the next look at the sockets, behind the tasks that are ready then |
+//! | any | the worker has nothing to do, and no task waits | a new share begins |
 
 use std::future::poll_fn;
 use std::mem;
@@ -97,6 +98,17 @@ impl ShareTurn {
 /// Charges work that nothing was asked for, because it was expected to be short.
 pub fn charge(time: Duration) {
     SHARE.with(|share| share.state().charge(time));
+}
+
+/// Begins a new share if no task waits: this worker has nothing to do until it has looked at its sockets. Otherwise many
+/// short steps, far apart, would spend a share as well, and one of their tasks would wait for nothing.
+pub fn rest() {
+    SHARE.with(|share| {
+        let mut state = share.state();
+        if !state.is_renewing && !state.has_waiting() {
+            state.used = Duration::ZERO;
+        }
+    });
 }
 
 impl WorkerShare {

@@ -1,4 +1,5 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
@@ -15,7 +16,12 @@ const STEPS_MAX: usize = 10;
 
 /// A worker like those of the proxy.
 fn worker() -> Runtime {
-    Builder::new_multi_thread().worker_threads(1).event_interval(16).build().unwrap()
+    Builder::new_multi_thread()
+        .worker_threads(1)
+        .event_interval(16)
+        .on_thread_park(rest)
+        .build()
+        .unwrap()
 }
 
 fn spin(time: Duration) {
@@ -154,6 +160,35 @@ fn owners_take_turns_whatever_their_number_of_tasks() {
         let own = one.load(Ordering::Relaxed);
         assert!(own > 20, "{own} of 400");
     });
+}
+
+#[test]
+fn worker_that_had_nothing_to_do_begins_a_new_share() {
+    for rests in [true, false] {
+        let (is_spent, (parked, parks)) = (Arc::<AtomicBool>::default(), mpsc::channel());
+        let spent = is_spent.clone();
+        let park = move || {
+            if rests {
+                rest();
+            }
+            if spent.load(Ordering::Relaxed) {
+                // Nothing waits for the later ones.
+                let _ = parked.send(());
+            }
+        };
+        let worker = Builder::new_multi_thread().worker_threads(1).on_thread_park(park).build();
+        let (worker, (go_on, waiting)) = (worker.unwrap(), oneshot::channel());
+        let task = worker.spawn(async move {
+            charge(SHARE_MAX);
+            is_spent.store(true, Ordering::Relaxed);
+            waiting.await.unwrap();
+            poll_fn(|cx| Poll::Ready(ShareTurn::default().poll(WorkKind::Http, cx).is_ready()))
+                .await
+        });
+        parks.recv().unwrap();
+        go_on.send(()).unwrap();
+        assert_eq!(worker.block_on(task).unwrap(), rests);
+    }
 }
 
 #[test]
