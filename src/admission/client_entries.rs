@@ -1,6 +1,7 @@
 //! Entries in order of age, by client key, which knows the client with the most.
 
 use std::cmp::Reverse;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crate::client::ClientKey;
@@ -72,14 +73,17 @@ impl<T> ClientEntries<T> {
         client: ClientKey,
         change: impl FnOnce(&mut VecDeque<(u64, T)>) -> R,
     ) -> R {
-        let entries = self.clients.entry(client).or_default();
-        let before = rank(client, entries);
-        let result = change(entries);
-        let after = rank(client, entries);
+        let mut entries = match self.clients.entry(client) {
+            Entry::Occupied(entries) => entries,
+            Entry::Vacant(none) => none.insert_entry(VecDeque::new()),
+        };
+        let before = rank(client, entries.get());
+        let result = change(entries.get_mut());
+        let after = rank(client, entries.get());
         if after.is_none() {
-            self.clients.remove(&client);
+            entries.remove();
             // Frees the memory that a surge of clients took.
-            if self.clients.is_empty() {
+            if self.clients.is_empty() && self.clients.capacity() > KEPT_CLIENTS {
                 self.clients.shrink_to_fit();
             }
         }
@@ -101,6 +105,9 @@ fn rank<T>(
 ) -> Option<(usize, Reverse<u64>, ClientKey)> {
     entries.front().map(|(oldest, _)| (entries.len(), Reverse(*oldest), client))
 }
+
+/// Room for this number of clients is kept, so that one that comes and goes does not allocate each time.
+const KEPT_CLIENTS: usize = 16;
 
 #[cfg(test)]
 mod tests {

@@ -226,13 +226,16 @@ impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(key) = self.key {
             let mut shard = self.counts.shard(key);
-            if let Some(client) = shard.get_mut(&key) {
+            let is_zero = shard.get_mut(&key).is_some_and(|client| {
                 match &self.route {
                     Some(_) => client.tunnels = client.tunnels.saturating_sub(1),
                     None => client.connections = client.connections.saturating_sub(1),
                 }
+                client.is_zero()
+            });
+            if is_zero {
+                remove_if_zero(&mut shard, key);
             }
-            remove_if_zero(&mut shard, key);
         }
         match &self.route {
             Some(route) => {
@@ -249,10 +252,12 @@ impl Drop for Permit {
 impl Drop for RequestPermit {
     fn drop(&mut self) {
         let mut shard = self.counts.shard(self.key);
-        if let Some(client) = shard.get_mut(&self.key) {
-            client.requests = client.requests.saturating_sub(1);
+        let Some(client) = shard.get_mut(&self.key) else { return };
+        client.requests = client.requests.saturating_sub(1);
+        // Its connection usually counts as well.
+        if client.is_zero() {
+            remove_if_zero(&mut shard, self.key);
         }
-        remove_if_zero(&mut shard, self.key);
     }
 }
 
