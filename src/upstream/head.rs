@@ -177,17 +177,27 @@ pub fn plain_response(
     head: &mut response::Parts,
     rules: &HeaderRules,
 ) -> Result<Response<()>, RejectReason> {
-    let mut headers = response_headers(&head.headers, rules)?;
+    let options =
+        ConnectionOptions::parse(&head.headers).map_err(RejectReason::BackendHandshakeInvalid)?;
     let length = body_length(&head.headers)?;
-    if length.is_none()
-        && head.headers.contains_key(TRANSFER_ENCODING)
-        && let Some(announcement) = trailers::announcement(&head.headers, rules)
-    {
-        headers.insert(TRAILER, announcement);
-    }
+    let announcement = match length {
+        None if head.headers.contains_key(TRANSFER_ENCODING) => {
+            trailers::announcement(&head.headers, rules)
+        }
+        None | Some(_) => None,
+    };
     // RFC 9110 8.6: a 204 has no Content-Length.
-    if let (Some(length), true) = (length, head.status != StatusCode::NO_CONTENT) {
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    let length = length.filter(|_| head.status != StatusCode::NO_CONTENT);
+    let mut headers = if are_all_sent(&head.headers, &options, length) {
+        std::mem::take(&mut head.headers)
+    } else {
+        let mut copied = forwarded_fields(&head.headers, &options);
+        copied.extend(length.map(|length| (CONTENT_LENGTH, HeaderValue::from(length))));
+        copied
+    };
+    apply_rules(rules, &mut headers);
+    if let Some(announcement) = announcement {
+        headers.insert(TRAILER, announcement);
     }
     if head.status == StatusCode::UPGRADE_REQUIRED {
         // RFC 9110 15.5.22: a 426 names the protocol to upgrade to. Only WebSocket is supported here,
@@ -290,14 +300,39 @@ fn request_headers(
 fn response_headers(headers: &HeaderMap, rules: &HeaderRules) -> Result<HeaderMap, RejectReason> {
     let options =
         ConnectionOptions::parse(headers).map_err(RejectReason::BackendHandshakeInvalid)?;
+    let mut built = forwarded_fields(headers, &options);
+    apply_rules(rules, &mut built);
+    Ok(built)
+}
+
+/// A copy of the fields that are forwarded, without `Content-Length`.
+fn forwarded_fields(headers: &HeaderMap, options: &ConnectionOptions) -> HeaderMap {
     let mut built = HeaderMap::with_capacity(headers.len() + RESPONSE_FIELDS);
     for (name, value) in headers {
-        if *name != CONTENT_LENGTH && !is_hop_by_hop(name) && !options.has(name.as_str()) {
+        if *name != CONTENT_LENGTH && is_forwarded(name, options) {
             built.append(name, value.clone());
         }
     }
-    apply_rules(rules, &mut built);
-    Ok(built)
+    built
+}
+
+/// Whether a response is sent with the fields that it has, as most are: then none has to be copied. `length` is that of
+/// its body, if it is sent.
+fn are_all_sent(headers: &HeaderMap, options: &ConnectionOptions, length: Option<u64>) -> bool {
+    let mut has_length = false;
+    headers.iter().all(|(name, value)| match *name {
+        CONTENT_LENGTH => {
+            let is_repeated = std::mem::replace(&mut has_length, true);
+            let is_as_written = matches!(value.as_bytes(), [b'0'] | [b'1'..=b'9', ..])
+                && value.as_bytes().iter().all(u8::is_ascii_digit);
+            length.is_some() && !is_repeated && is_as_written
+        }
+        _ => is_forwarded(name, options),
+    })
+}
+
+fn is_forwarded(name: &HeaderName, options: &ConnectionOptions) -> bool {
+    !is_hop_by_hop(name) && !options.has(name.as_str())
 }
 
 /// The length of the body of a response, unless it is chunked or ends with the connection.

@@ -50,6 +50,24 @@ const PROXY_HEADERS: [&str; 8] = [
     "connection: close",
 ];
 
+#[test]
+fn response_without_fields_to_remove_keeps_them_in_order() {
+    let sent =
+        |fields: &[(&str, &str)]| lines(forwarded(&response_head(200, fields)).unwrap().headers());
+    assert_eq!(
+        sent(&[("b", "1"), ("content-length", "5"), ("a", "2"), ("b", "3")]),
+        ["b: 1", "b: 3", "content-length: 5", "a: 2"]
+    );
+    // A length that is not written as a single number is replaced.
+    for length in ["05", "5, 5", " 5", "005"] {
+        assert_eq!(sent(&[("content-length", length), ("a", "2")]), ["a: 2", "content-length: 5"]);
+    }
+    let twice = [("content-length", "5"), ("content-length", "5"), ("a", "2")];
+    assert_eq!(sent(&twice), ["a: 2", "content-length: 5"]);
+    let no_content = response_head(204, &[("content-length", "0"), ("a", "2")]);
+    assert_eq!(lines(forwarded(&no_content).unwrap().headers()), ["a: 2"]);
+}
+
 // Requirements: H1, H2, RL41.
 #[test]
 fn removes_hop_by_hop_and_nominated_fields() {
