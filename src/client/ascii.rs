@@ -32,12 +32,19 @@ pub fn push_digits<const WIDTH: usize>(bytes: &mut Vec<u8>, number: u64) {
 pub fn push_ip(bytes: &mut Vec<u8>, ip: IpAddr) {
     match ip {
         IpAddr::V4(v4) => {
-            for (index, octet) in v4.octets().into_iter().enumerate() {
-                if index > 0 {
-                    bytes.push(b'.');
+            // Together, because each piece that is appended checks the space for it.
+            let (mut text, mut len) = ([b'.'; IPV4_BYTES_MAX], 0);
+            for octet in v4.octets() {
+                for (least, digit) in [(100, octet / 100), (10, octet / 10 % 10), (0, octet % 10)] {
+                    if octet >= least {
+                        text[len] = b'0' + digit;
+                        len += 1;
+                    }
                 }
-                push_decimal(bytes, octet.into());
+                // The dot, which is there already.
+                len += 1;
             }
+            bytes.extend_from_slice(&text[..len - 1]);
         }
         // Writing to memory cannot fail.
         IpAddr::V6(v6) => drop(write!(bytes, "{v6}")),
@@ -62,6 +69,8 @@ fn ascii(number: u64) -> u8 {
     b'0' + (number % 10) as u8
 }
 
+/// Bytes of the longest IPv4 address.
+const IPV4_BYTES_MAX: usize = "255.255.255.255".len();
 /// Digits of the largest number.
 const DIGITS_MAX: usize = 20;
 

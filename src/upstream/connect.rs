@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -222,6 +223,10 @@ impl Connector<'_> {
             BackendAddress::Tcp { host, port } => (host, *port),
             BackendAddress::Unix(path) => return Ok(vec![TargetAddr::Unix(path.clone())]),
         };
+        // As the resolver would, without lists of one address.
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            return Ok(vec![TargetAddr::Tcp(SocketAddr::new(ip, port))]);
+        }
         let resolving = backend.resolver.addresses(self.net, host, port);
         let found = match timeout_at(until, resolving).await {
             Ok(found) => found,
@@ -270,7 +275,6 @@ const ATTEMPTS_MAX: usize = 16;
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::net::SocketAddr;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use rustix::io::Errno;

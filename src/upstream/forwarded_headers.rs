@@ -94,7 +94,13 @@ impl ForwardedHeaders<'_> {
             Some(host) => set(headers, X_FORWARDED_HOST, host.as_bytes()),
             None => drop(headers.insert(X_FORWARDED_HOST, host.clone())),
         }
-        headers.insert(X_FORWARDED_PORT, HeaderValue::from(port));
+        // The usual ones need no memory.
+        let port = match port {
+            443 => HeaderValue::from_static("443"),
+            80 => HeaderValue::from_static("80"),
+            _ => HeaderValue::from(port),
+        };
+        headers.insert(X_FORWARDED_PORT, port);
         addresses.clear();
         push_ip(&mut addresses, client);
         set(headers, X_REAL_IP, &addresses);

@@ -250,7 +250,6 @@ impl Pool {
         purpose: ChoicePurpose<'_>,
         method: Method<'_>,
     ) -> Result<Prediction, NoChoice> {
-        let now = Instant::now();
         let is_canary = self.is_canary_request(request);
         let is_usable =
             |backend: &&Arc<Backend>| !backend.is_draining() && (is_canary || !backend.is_canary);
@@ -278,6 +277,13 @@ impl Pool {
                 return Err(NoChoice::Full);
             }
         }
+        if let ([only], Method::Hash { .. }) = (&usable[..], method) {
+            // Most pools have one backend, and there is nothing to compare.
+            let preferred = self.preferred(request).filter(|(id, _)| only.id == *id);
+            let chosen_by = preferred.map_or(ChosenBy::Hash, |(_, reason)| reason);
+            return Ok(Prediction { backends: vec![Arc::clone(only)], chosen_by });
+        }
+        let now = Instant::now();
         let candidates: Vec<Candidate<'_>> =
             usable.iter().map(|backend| self.candidate(backend, is_canary, now)).collect();
         let position = |id: &Arc<str>| usable.iter().position(|backend| backend.id == *id);
