@@ -152,7 +152,7 @@ pub fn start<S: Stream + Send + 'static>(
     pending: PendingTunnel,
 ) {
     let handle = &pending.guard.registration.handle;
-    record_start(&handle.start_record());
+    record_start(|| handle.start_record());
     let mut entropy = SessionEntropy(state.clone());
     let session = Session::new(pending.policy, pending.deflate, state.uptime(), &mut entropy);
     let after_head =

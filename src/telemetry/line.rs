@@ -131,11 +131,8 @@ impl LogLine {
     }
 
     fn string(&mut self, value: &str) {
-        let is_verbatim = is_verbatim(value);
-        let is_bare = |value: &str| {
-            !value.is_empty() && !value.bytes().any(|byte| matches!(byte, b' ' | b'='))
-        };
-        if is_verbatim && self.is_text() && is_bare(value) {
+        let (is_verbatim, needs_quotes) = signs(value);
+        if is_verbatim && self.is_text() && !needs_quotes {
             self.bytes.extend_from_slice(value.as_bytes());
         } else if is_verbatim {
             self.bytes.reserve(value.len() + 2);
@@ -166,12 +163,46 @@ impl LogLine {
     }
 }
 
+/// Whether a text is written as it is ([`is_verbatim`]), and whether it needs quotes in a line of text.
+fn signs(text: &str) -> (bool, bool) {
+    if text.len() > SHORT_BYTES {
+        let needs_quotes = text.bytes().any(|byte| matches!(byte, b' ' | b'='));
+        return (is_verbatim(text), needs_quotes);
+    }
+    // Most are too short for vector instructions.
+    let signs = text.bytes().fold(0, |signs, byte| signs | SIGNS[usize::from(byte)]);
+    (signs & ESCAPED == 0, signs & QUOTED != 0 || text.is_empty())
+}
+
 /// Whether a text consists of ASCII that is written as it is, in both formats.
 pub fn is_verbatim(text: &str) -> bool {
-    let is_plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'"' && byte != b'\\';
     // Without a branch for each byte, the compiler uses vector instructions.
     text.bytes().fold(true, |all, byte| all & is_plain(byte))
 }
+
+const fn is_plain(byte: u8) -> bool {
+    byte >= b' ' && byte <= b'~' && byte != b'"' && byte != b'\\'
+}
+
+/// What each byte requires of a text that contains it.
+static SIGNS: [u8; 256] = {
+    let (mut signs, mut byte) = ([0; 256], u8::MIN);
+    loop {
+        signs[byte as usize] = match byte {
+            b' ' | b'=' => QUOTED,
+            _ if is_plain(byte) => 0,
+            _ => ESCAPED,
+        };
+        if byte == u8::MAX {
+            break signs;
+        }
+        byte += 1;
+    }
+};
+const ESCAPED: u8 = 1;
+const QUOTED: u8 = 2;
+/// Up to which a table is faster.
+const SHORT_BYTES: usize = 32;
 
 /// Bytes around a key.
 const KEY_SIGNS_MAX: usize = 4;

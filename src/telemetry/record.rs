@@ -146,9 +146,10 @@ pub fn record_reject(request: &RejectedRequest<'_>) {
 }
 
 /// Writes the record of a new tunnel, if `access.start` is set.
-pub fn record_start(session: &SessionStart<'_>) {
+pub fn record_start<'s>(session: impl FnOnce() -> SessionStart<'s>) {
     if records_starts() {
-        write_record(kind(session.client, "started", ""), |line| write_start(line, session));
+        let session = session();
+        write_record(kind(session.client, "started", ""), |line| write_start(line, &session));
     }
 }
 

@@ -51,7 +51,7 @@ impl RequestFields<'_> {
         let mut packed = String::with_capacity(parts.iter().map(|part| part.len() + 1).sum());
         for (index, part) in parts.iter().enumerate() {
             if index > 0 {
-                packed.push(SEPARATOR);
+                packed.push(char::from(SEPARATOR));
             }
             packed.push_str(part);
         }
@@ -62,8 +62,19 @@ impl RequestFields<'_> {
 impl PackedFields {
     /// The packed fields; an empty text counts as absent.
     pub fn unpack(&self) -> RequestFields<'_> {
-        let mut parts = self.0.split(SEPARATOR);
-        let mut next = || parts.next().filter(|part| !part.is_empty());
+        let mut rest = Some(&*self.0);
+        // The fields are too short for the searches of the library.
+        let mut next = || {
+            let packed = rest.take()?;
+            let part = match packed.bytes().position(|byte| byte == SEPARATOR) {
+                Some(end) => {
+                    rest = packed.get(end + 1..);
+                    packed.get(..end)?
+                }
+                None => packed,
+            };
+            Some(part).filter(|part| !part.is_empty())
+        };
         RequestFields {
             host: next().unwrap_or_default(),
             target: next().unwrap_or_default(),
@@ -79,7 +90,7 @@ impl PackedFields {
     }
 }
 
-const SEPARATOR: char = '\n';
+const SEPARATOR: u8 = b'\n';
 
 #[cfg(test)]
 mod tests {
