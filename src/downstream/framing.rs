@@ -342,12 +342,14 @@ fn split_line(bytes: &[u8]) -> (&[u8], &[u8]) {
     bytes.split_at(line)
 }
 
-/// Whether `bytes`, the start of a header line, begin with a complete name that is not of interest, as its
-/// length shows. The rest of the name is then a part of the line that is skipped.
+/// Whether `bytes`, the start of a header line, begin with a complete name that is not of interest. The rest of the
+/// name is then a part of the line that is skipped.
 fn is_other_name(bytes: &[u8]) -> bool {
     let end = bytes.iter().position(|byte| matches!(byte, b':' | b'\r' | b'\n'));
-    let name = end.filter(|end| bytes.get(*end) == Some(&b':'));
-    name.is_some_and(|bytes| bytes > 0 && !NAMES.into_iter().any(|name| name.len() == bytes))
+    let Some((name, [b':', ..])) = end.and_then(|end| bytes.split_at_checked(end)) else {
+        return false;
+    };
+    !name.is_empty() && !NAMES.into_iter().any(|of_interest| name.eq_ignore_ascii_case(of_interest))
 }
 
 /// The position before a body of this length.
