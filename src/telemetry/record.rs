@@ -117,8 +117,7 @@ pub struct SessionEnd<'a> {
     pub age: Duration,
 }
 
-/// Writes the record of a connection that ended before a complete request. A client that only
-/// disconnected is recorded only if the log level is debug or lower.
+/// Writes the record of a connection that ended before a request; of one that only disconnected, only at debug level.
 pub fn record_drop(dropped: &DroppedConnection<'_>) {
     // Port scans, health checks and spare connections of browsers end all day without a request.
     let is_routine =
@@ -148,8 +147,8 @@ pub fn record_reject(request: &RejectedRequest<'_>) {
 /// Writes the record of a new tunnel, if `access.start` is set.
 pub fn record_start<'s>(session: impl FnOnce() -> SessionStart<'s>) {
     if records_starts() {
-        let session = session();
-        write_record(kind(session.client, "started", ""), |line| write_start(line, &session));
+        let start = session();
+        write_record(kind(start.client, "started", ""), |line| write_start(line, &start));
     }
 }
 

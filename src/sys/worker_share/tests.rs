@@ -165,7 +165,7 @@ fn owners_take_turns_whatever_their_number_of_tasks() {
 #[test]
 fn worker_that_had_nothing_to_do_begins_a_new_share() {
     for rests in [true, false] {
-        let (is_spent, (parked, parks)) = (Arc::<AtomicBool>::default(), mpsc::channel());
+        let (is_spent, (parked, parks)) = (Arc::<AtomicBool>::default(), mpsc::sync_channel(1));
         let spent = is_spent.clone();
         let park = move || {
             if rests {
@@ -173,7 +173,7 @@ fn worker_that_had_nothing_to_do_begins_a_new_share() {
             }
             if spent.load(Ordering::Relaxed) {
                 // Nothing waits for the later ones.
-                let _ = parked.send(());
+                let _ = parked.try_send(());
             }
         };
         let worker = Builder::new_multi_thread().worker_threads(1).on_thread_park(park).build();
