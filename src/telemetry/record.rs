@@ -117,7 +117,7 @@ pub struct SessionEnd<'a> {
     pub age: Duration,
 }
 
-/// Writes the record of a connection that ended before a request; of one that only disconnected, only at debug level.
+/// Writes the record of a connection that ended before a request; a mere disconnection only at debug level.
 pub fn record_drop(dropped: &DroppedConnection<'_>) {
     // Port scans, health checks and spare connections of browsers end all day without a request.
     let is_routine =
