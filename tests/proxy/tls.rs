@@ -18,7 +18,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::support::head::get;
 use crate::support::{
-    Backend, HANDSHAKE, Proxy, TempDir, exchange, read_response, read_to_end, route,
+    Backend, HANDSHAKE, Proxy, Record, TempDir, exchange, read_response, read_to_end, route,
     within_timeout, write_certificate,
 };
 
