@@ -44,6 +44,11 @@ resolve = "1s"
 hash = "query:user"
 on_backend_loss = "drain"
 
+# All clients have one address.
+[rates]
+handshakes_per_client = "10000/s"
+handshakes_burst = 10000
+
 [admin]
 enabled = false
 
