@@ -542,7 +542,7 @@ mod tests {
         assert_eq!(shed(&all), [] as [usize; 0]);
         all.extend(add(&table, 3, 2));
         assert_eq!(shed(&all), [3 + SILENT_MANY, 4 + SILENT_MANY]);
-        // Those of other clients come after idle ones as before.
+        // A client with few of them keeps them until no connection is idle.
         all.extend(add(&table, 4, 1));
         assert_eq!(shed(&all), [0, 3 + SILENT_MANY, 4 + SILENT_MANY]);
     }

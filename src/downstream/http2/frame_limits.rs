@@ -60,7 +60,7 @@ impl FrameLimits {
         Self {
             heads: Allowance::new(200, 50, now),
             trailers: Allowance::new(200, 50, now),
-            // A map on a large screen cancels up to 100 tiles with each step of its zoom.
+            // A map that is zoomed on a large screen cancels several hundred tiles within seconds.
             resets: Allowance::new(1000, 100, now),
             acknowledged: Allowance::new(200, 20, now),
             window_updates: Allowance::new(2000, 1000, now),
